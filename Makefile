@@ -1,0 +1,46 @@
+# Two commands matter: `make demo ONCE=1` and `make test`. Each does its own set-up; the rest are shortcuts.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-embedded lint fmt crash-test simulation bench clean
+
+CARGO := . scripts/env.sh && cargo
+
+# Variables given on the command line reach the scripts through the environment.
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@echo "  Variables: ONCE=1 SEED= USERS= EVENTS= PORT= DATA_DIR= (demo), N= (crash-test), SEEDS= (simulation), CARGO_TARGET_DIR="
+
+setup: ## install what is missing: C compiler, Rust toolchain, crates
+	@scripts/setup.sh
+
+build: setup ## build the optimised binary
+	$(CARGO) build --locked --release -p millrace
+
+demo: ## build, start, simulate, show a feed; ONCE=1 ends there, else Ctrl-C does
+	@scripts/demo.sh
+
+test: ## formatting, lints, all tests, the layer table, documentation
+	@scripts/test.sh
+
+test-embedded: setup ## only the tests, with nothing but this machine
+	$(CARGO) test --locked --workspace
+
+lint: ## clippy and formatting
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+fmt: ## format everything
+	$(CARGO) fmt --all
+
+crash-test: ## kill -9 during an import, N times (default 200)
+	$(CARGO) test --locked --release -p millrace --test it crash
+
+simulation: ## the deterministic simulation over SEEDS seeds (default 20000)
+	$(CARGO) test --locked --release -p millrace-pipelines --test simulation
+
+bench: ## the benchmarks behind BENCHMARKS.md
+	$(CARGO) bench --locked --workspace
+
+clean: ## remove what was built
+	$(CARGO) clean

@@ -1,0 +1,136 @@
+//! One request in, one answer out.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::Request;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use millrace_collector::Collector;
+use millrace_log::EventLog;
+use millrace_ranking::Ranker;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tower::ServiceExt as _;
+use tower_http::normalize_path::NormalizePath;
+
+use crate::access::Access;
+use crate::body::Budget;
+use crate::error::ApiError;
+use crate::status::StatusSource;
+use crate::{cors, ingest, routes};
+
+/// The most ingest requests that wait for the log at one time; more are told to come back.
+pub const INGEST_IN_FLIGHT_MAX: usize = 4096;
+
+/// The most other requests that are answered at one time; more are told to come back.
+pub const READS_IN_FLIGHT_MAX: usize = 256;
+
+/// After this long without an answer the caller is told to come back.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Knows what this process still waits for before it can do its work.
+pub trait Readiness: Send + Sync + 'static {
+    /// What is missing, in words; empty when ready.
+    fn missing(&self) -> Vec<String>;
+}
+
+/// Renders the metrics of the process in Prometheus text format.
+pub type MetricsSource = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Everything that answers need.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Takes events in.
+    pub collector: Arc<Collector>,
+    /// The most that is read of one ingest body, in bytes: the collector's own bound.
+    pub body_bytes_max: usize,
+    /// Ranks feeds.
+    pub ranker: Arc<Ranker>,
+    /// Knows how far everything is.
+    pub status: Arc<dyn StatusSource>,
+    /// For the administrator's look at the log.
+    pub log: Arc<dyn EventLog>,
+    /// Knows what is missing.
+    pub readiness: Arc<dyn Readiness>,
+    /// Renders the metrics.
+    pub metrics: MetricsSource,
+    /// Who may read what.
+    pub access: Access,
+}
+
+/// The HTTP surface. Clones share everything.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+    /// Slashes are trimmed outside of the router, so that `/x` and `/x/` are one route.
+    routes: NormalizePath<Router>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) state: ApiState,
+    pub(crate) bodies: Budget,
+    ingest: Semaphore,
+    reads: Semaphore,
+}
+
+impl Shared {
+    /// A place among the ingest requests that wait for the log.
+    pub(crate) fn enter_ingest(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.ingest.try_acquire().map_err(|_| ApiError::overloaded())
+    }
+}
+
+impl Api {
+    /// The surface over `state`.
+    pub fn new(state: ApiState) -> Self {
+        let shared = Arc::new(Shared {
+            state,
+            bodies: Budget::default(),
+            ingest: Semaphore::new(INGEST_IN_FLIGHT_MAX),
+            reads: Semaphore::new(READS_IN_FLIGHT_MAX),
+        });
+        let routes = NormalizePath::trim_trailing_slash(routes::router(Arc::clone(&shared)));
+        Self { shared, routes }
+    }
+
+    /// Answers one request. Never fails and never panics: whatever happens becomes an answer.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let answer = AssertUnwindSafe(self.route(request)).catch_unwind();
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => ApiError::panicked().into_response(),
+            Err(_) => ApiError::timed_out().into_response(),
+        }
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        if let Some(door) = ingest::door(request.uri().path()) {
+            let origin = cors::origin(request.headers());
+            let mut response = ingest::answer(&self.shared, door, request).await;
+            cors::allow(response.headers_mut(), origin);
+            return response;
+        }
+        let Ok(_place) = self.shared.reads.try_acquire() else { return ApiError::overloaded().into_response() };
+        let request = request.map(Body::new);
+        self.routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}

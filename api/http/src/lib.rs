@@ -1,0 +1,34 @@
+//! Answers: the platform's HTTP surface.
+//!
+//! Routes stand by resource in `routes`, each with its wire types; errors become statuses in `error.rs` and nowhere else.
+//! Ingest does not go through the router: its few fixed paths are matched first and answered by one function, because it
+//! is the hot path and needs none of what reading needs. Bodies there are bytes, not typed extractors: real SDKs send
+//! JSON as `text/plain`, as a form or without any content type, gzipped or in chunks.
+//!
+//! It must never know how an event is checked, how a feed is ranked or what stores them: those are the collector, the
+//! ranker and traits.
+
+mod access;
+mod api;
+mod body;
+mod cors;
+mod error;
+mod ingest;
+mod metrics;
+mod openapi;
+mod record_json;
+mod routes;
+mod serve;
+mod status;
+
+pub use access::Access;
+pub use api::{ANSWER_TIMEOUT, Api, ApiState, INGEST_IN_FLIGHT_MAX, MetricsSource, READS_IN_FLIGHT_MAX, Readiness};
+pub use body::{BODIES_BYTES_MAX, BODY_TIMEOUT, DRAIN_BYTES_MAX};
+pub use openapi::openapi_json;
+pub use record_json::record_json;
+pub use routes::log::{LOG_ANSWER_BYTES_MAX, LOG_LIMIT_MAX, NEXT_OFFSET};
+pub use serve::{HEAD_BYTES_MAX, HEAD_TIMEOUT, ServeOptions, serve};
+pub use status::{JobPartition, LogPartition, StatusReport, StatusSource};
+
+#[cfg(test)]
+mod tests;

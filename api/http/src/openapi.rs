@@ -1,0 +1,102 @@
+//! The OpenAPI document, built once from what stands beside each route.
+
+use std::sync::OnceLock;
+
+use axum::response::Response;
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
+
+use crate::error::Problem;
+use crate::ingest::DOORS;
+use crate::routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Millrace",
+        description = "Events in, feeds and counters out. Ids are opaque strings of at most 200 bytes; times are RFC 3339 in UTC; unknown fields may appear in answers.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    paths(
+        routes::feeds::home, routes::feeds::author, routes::posts::post, routes::posts::engagement,
+        routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
+        routes::log::records, document,
+    ),
+    components(schemas(Problem<'static>)),
+    modifiers(&Security, &Ingest),
+    tags(
+        (name = "ingest", description = "The Segment HTTP Tracking API"),
+        (name = "feeds", description = "What to show"),
+        (name = "posts", description = "Posts and their counters"),
+        (name = "operations", description = "How the platform is doing"),
+    ),
+)]
+struct Document;
+
+/// The document as JSON.
+pub fn openapi_json() -> &'static str {
+    static JSON: OnceLock<String> = OnceLock::new();
+    // Strings, maps and numbers always serialise; a test looks at what comes out.
+    JSON.get_or_init(|| serde_json::to_string(&Document::openapi()).unwrap_or_default())
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "operations", responses(
+    (status = 200, content_type = "application/json"), (status = "4XX", body = Problem),
+))]
+pub(crate) async fn document() -> Response {
+    routes::json_text(openapi_json())
+}
+
+/// The tokens: nothing, a reader's or the administrator's.
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("api_token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme("admin_token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme("write_key", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
+        let none = SecurityRequirement::default();
+        let reader = SecurityRequirement::new::<_, [String; 0], String>("api_token", []);
+        openapi.security = Some(vec![none, reader]);
+    }
+}
+
+/// The ingest paths: they are many and alike.
+struct Ingest;
+
+impl Modify for Ingest {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for (name, _) in DOORS {
+            let problem = || {
+                let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+                ResponseBuilder::new().description("not accepted").content("application/json", content).build()
+            };
+            let accepted = ResponseBuilder::new()
+                .description("durable in the log")
+                .content("application/json", ContentBuilder::new().build())
+                .build();
+            let body = RequestBodyBuilder::new()
+                .description(Some("JSON, whatever the content type says; gzip allowed"))
+                .content("application/json", ContentBuilder::new().build())
+                .build();
+            let write_key = SecurityRequirement::new::<_, [String; 0], String>("write_key", []);
+            let operation = OperationBuilder::new()
+                .tag("ingest")
+                .operation_id(Some(format!("ingest_{name}")))
+                .summary(Some("Takes events in"))
+                .request_body(Some(body))
+                .response("200", accepted)
+                .response("400", problem())
+                .response("401", problem())
+                .response("503", problem())
+                .securities(Some([SecurityRequirement::default(), write_key]))
+                .build();
+            openapi.paths.paths.insert(format!("/v1/{name}"), PathItem::new(HttpMethod::Post, operation));
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What `/v1/status` says, and who knows it.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Knows how far everything is. Implemented where everything is known: in the binary.
+#[async_trait]
+pub trait StatusSource: Send + Sync + 'static {
+    /// How far everything is now.
+    async fn status(&self) -> StatusReport;
+}
+
+/// How far the log and the jobs are. Also read back by `millrace status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Status)]
+pub struct StatusReport {
+    /// Topic → partition → what it holds.
+    pub log: BTreeMap<String, BTreeMap<u32, LogPartition>>,
+    /// Job → partition → how far it is.
+    pub jobs: BTreeMap<String, BTreeMap<u32, JobPartition>>,
+    /// Job → how many late events it has counted.
+    pub late: BTreeMap<String, u64>,
+    /// Everything that was acknowledged is visible everywhere.
+    pub caught_up: bool,
+}
+
+/// What a partition of the log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogPartition {
+    /// The oldest offset still there.
+    pub start: u64,
+    /// One past the newest record.
+    pub end: u64,
+}
+
+/// How far a job is in a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobPartition {
+    /// The next offset to apply after a restart.
+    pub committed: u64,
+    /// One past the newest record.
+    pub end: u64,
+    /// `end` − `committed`.
+    pub lag: u64,
+    /// The log time up to which its effects are complete, RFC 3339; null before the first record.
+    pub clock: Option<String>,
+}

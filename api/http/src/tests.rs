@@ -1,0 +1,9 @@
+//! The whole surface in process, over a toy log and a toy store.
+
+mod access;
+mod harness;
+mod ingest;
+mod log;
+mod overload;
+mod reads;
+mod serve;

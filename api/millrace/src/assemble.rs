@@ -1,0 +1,281 @@
+//! Turns a configuration into running components. The only place that knows every name.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use millrace_collector::{Bounds as CollectorBounds, Collector, CollectorOptions, Source};
+use millrace_embedded::{Embedded, Options as EmbeddedOptions};
+use millrace_events::{LogTime, Topic, TopicPartition, format_rfc3339};
+use millrace_feature_store::{FjallOnlineStore, OnlineStore};
+use millrace_http::{JobPartition, LogPartition, Readiness, StatusReport, StatusSource};
+use millrace_log::{Clock, EventLog, FjallLog, FjallLogOptions, Offset, ReplayClock, WallClock};
+use millrace_pipelines::jobs::stage_of;
+use millrace_pipelines::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
+use millrace_pipelines::state::FjallStateStore;
+use millrace_ranking::{Ranker, RankerOptions};
+use tokio::task::JoinHandle;
+
+use crate::config::{ClockMode, Config, Role};
+
+/// The generation of positions and versions. Another partition count, topic or order of records is another generation.
+pub(crate) const GENERATION: u32 = 1;
+
+/// How long a shutdown waits for the jobs to commit; what they do not commit is done again after the next start.
+const COMMIT_GRACE: Duration = Duration::from_secs(2);
+
+/// How often idle partitions of `actions` are told the time.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The stores of one data directory.
+pub(crate) struct Stores {
+    pub(crate) embedded: Arc<Embedded>,
+    pub(crate) log: Arc<FjallLog>,
+    pub(crate) online: Arc<FjallOnlineStore>,
+    pub(crate) states: Arc<FjallStateStore>,
+}
+
+impl Stores {
+    /// Opens a data directory, making it when it is not there.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        let dir = config.database_dir();
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+        private(&config.data_dir)?;
+        let embedded = Embedded::open(&dir, EmbeddedOptions::default())?;
+        let partitions = match config.partitions {
+            Some(partitions) => partitions,
+            None => FjallLog::made_with(&embedded)?.unwrap_or_else(|| config.new_partitions()),
+        };
+        let log = FjallLog::open(embedded.clone(), FjallLogOptions { partitions, ..FjallLogOptions::default() })?;
+        let online = FjallOnlineStore::open(embedded.clone(), Default::default())?;
+        let states = Arc::new(FjallStateStore::new(embedded.clone()));
+        Ok(Self { embedded, log, online, states })
+    }
+
+    /// Finishes what was accepted and makes everything durable.
+    pub(crate) fn close(&self) {
+        self.log.close();
+        if let Err(error) = self.embedded.sync() {
+            tracing::warn!(%error, "the last sync failed; what was acknowledged is safe, the rest is done again");
+        }
+    }
+}
+
+/// Only the owner reads what people did.
+fn private(dir: &Path) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(dir, mode).with_context(|| format!("cannot make {} private", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// Every partition that a job reads.
+pub(crate) fn worked_partitions(partitions: u32) -> Vec<TopicPartition> {
+    [Topic::Actions, Topic::UserEvents, Topic::ReactionEvents]
+        .into_iter()
+        .flat_map(|topic| (0..topic.partitions(partitions)).map(move |p| TopicPartition::new(topic, p)))
+        .collect()
+}
+
+/// The jobs of one process, on threads of their own, so that a burst of events does not delay an answer.
+pub(crate) struct Jobs {
+    runtime: Option<tokio::runtime::Runtime>,
+    tasks: Vec<JoinHandle<()>>,
+    pub(crate) board: Board,
+    pub(crate) gate: Gate,
+    partitions: Vec<TopicPartition>,
+}
+
+impl Jobs {
+    /// Starts a worker for every partition.
+    pub(crate) fn start(stores: &Stores, options: &WorkerOptions) -> anyhow::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("millrace-jobs")
+            .enable_time()
+            .build()
+            .context("cannot start the threads of the jobs")?;
+        let (board, gate) = (Board::new(), Gate::default());
+        let partitions = worked_partitions(stores.log.partitions());
+        let mut tasks = Vec::new();
+        for &of in &partitions {
+            let Some(stage) = stage_of(of.topic, GENERATION, stores.log.partitions()) else { continue };
+            let seams = Seams {
+                log: stores.log.clone(),
+                online: stores.online.clone(),
+                states: stores.states.clone(),
+                timer: Arc::new(TokioTimer),
+                gate: gate.clone(),
+            };
+            let worker = Worker::new(of, GENERATION, stage, seams, options.clone(), board.clone());
+            tasks.push(runtime.spawn(async move {
+                // It logged why; the status and readiness show it.
+                let _stopped = worker.run().await;
+            }));
+        }
+        Ok(Self { runtime: Some(runtime), tasks, board, gate, partitions })
+    }
+
+    /// Lets every worker commit, within bounds, and stops them.
+    pub(crate) async fn stop(mut self) {
+        let closing = self.gate.close(&self.partitions);
+        if tokio::time::timeout(COMMIT_GRACE, closing).await.is_err() {
+            tracing::warn!("jobs did not commit in time; they go on from their last commit after the next start");
+        }
+        self.tasks.iter().for_each(JoinHandle::abort);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// The partitions with a worker.
+    pub(crate) fn partitions(&self) -> &[TopicPartition] {
+        &self.partitions
+    }
+}
+
+struct TokioTimer;
+
+#[async_trait]
+impl Timer for TokioTimer {
+    async fn pause(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// The clock that stamps log time. In a replay it goes on from the newest log time, so that a restart does not go back.
+pub(crate) async fn clock(config: &Config, log: &dyn EventLog) -> anyhow::Result<Arc<dyn Clock>> {
+    if config.clock == ClockMode::Wall {
+        return Ok(Arc::new(WallClock));
+    }
+    let mut newest = LogTime::MIN;
+    for partition in 0..log.partitions() {
+        let bounds = log.bounds(TopicPartition::new(Topic::Actions, partition)).await?;
+        newest = newest.max(bounds.last_time.unwrap_or(LogTime::MIN));
+    }
+    Ok(Arc::new(ReplayClock::new(newest)))
+}
+
+/// The front door over these stores.
+pub(crate) fn collector(config: &Config, log: Arc<dyn EventLog>, clock: Arc<dyn Clock>) -> Arc<Collector> {
+    let sources =
+        config.sources.iter().map(|s| Source { name: s.name.clone(), write_key: s.write_key.clone() }).collect();
+    let accept_any_key = config.sources.is_empty() && config.listen.ip().is_loopback();
+    let options = CollectorOptions { sources, accept_any_key, bounds: CollectorBounds::default() };
+    Arc::new(Collector::new(log, clock, options))
+}
+
+/// The ranker over these stores.
+pub(crate) fn ranker(online: Arc<dyn OnlineStore>, partitions: u32) -> Arc<Ranker> {
+    let options = RankerOptions { stopwatch_us: crate::measure::stopwatch_us, ..RankerOptions::default() };
+    Arc::new(Ranker::new(online, partitions, options))
+}
+
+/// Ticks idle partitions until it is dropped.
+pub(crate) async fn tick(collector: Arc<Collector>) {
+    let mut every = tokio::time::interval(TICK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = collector.tick_idle().await {
+            tracing::debug!(%error, "a tick could not be appended; the next one says the same");
+        }
+    }
+}
+
+/// What this process knows about itself.
+pub(crate) struct Status {
+    pub(crate) log: Arc<FjallLog>,
+    pub(crate) board: Option<Board>,
+    pub(crate) partitions: Vec<TopicPartition>,
+}
+
+#[async_trait]
+impl StatusSource for Status {
+    async fn status(&self) -> StatusReport {
+        let mut report = StatusReport { caught_up: true, ..StatusReport::default() };
+        // In the order of the stream: once stage 1 has applied everything, what it published is in the ends read after.
+        for topic in Topic::ALL {
+            let worked: Vec<TopicPartition> = self.partitions.iter().copied().filter(|p| p.topic == topic).collect();
+            let ends = self.ends(topic).await;
+            let known = self.board.as_ref().map(Board::all).unwrap_or_default();
+            for of in worked {
+                let end = ends.get(&of.partition).map_or(0, |held| held.end);
+                let status = known.get(&of).cloned().unwrap_or_default();
+                report.caught_up &= status.applied >= end;
+                for job in &status.jobs {
+                    let position = JobPartition {
+                        committed: status.committed,
+                        end,
+                        lag: end.saturating_sub(status.applied),
+                        clock: status.clock.map(|clock| format_rfc3339(clock.0)),
+                    };
+                    report.jobs.entry((*job).to_owned()).or_default().insert(of.partition, position);
+                    let late = status.counts.iter().find(|(name, _)| *name == "late").map_or(0, |(_, count)| *count);
+                    *report.late.entry((*job).to_owned()).or_default() += late;
+                }
+            }
+            report.log.insert(topic.as_str().to_owned(), ends);
+        }
+        report
+    }
+}
+
+impl Status {
+    async fn ends(&self, topic: Topic) -> BTreeMap<u32, LogPartition> {
+        let mut ends = BTreeMap::new();
+        for partition in 0..topic.partitions(self.log.partitions()) {
+            if let Ok(bounds) = self.log.bounds(TopicPartition::new(topic, partition)).await {
+                ends.insert(partition, LogPartition { start: bounds.start, end: bounds.end });
+            }
+        }
+        ends
+    }
+
+    /// Waits until everything in the log is applied.
+    pub(crate) async fn caught_up(&self) -> anyhow::Result<()> {
+        loop {
+            if self.status().await.caught_up {
+                return Ok(());
+            }
+            let stopped = self.board.as_ref().map(Board::all).unwrap_or_default();
+            if let Some((of, status)) = stopped.into_iter().find(|(_, status)| status.stopped) {
+                anyhow::bail!("{of} cannot go on: {}", status.error.unwrap_or_default());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Where each worker stands: applied, published and online below it.
+    pub(crate) fn applied(&self) -> BTreeMap<TopicPartition, Offset> {
+        let known = self.board.as_ref().map(Board::all).unwrap_or_default();
+        known.into_iter().map(|(of, status)| (of, status.applied)).collect()
+    }
+}
+
+impl Readiness for Status {
+    fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !self.log.healthy() {
+            missing.push("the log cannot be written: is the disk full?".to_owned());
+        }
+        for (of, status) in self.board.as_ref().map(Board::all).unwrap_or_default() {
+            if let Some(error) = status.error {
+                missing.push(format!("jobs of {of}: {error}"));
+            }
+        }
+        missing
+    }
+}
+
+/// True when the role runs here.
+pub(crate) fn runs(config: &Config, role: Role) -> bool {
+    config.roles.contains(&role)
+}

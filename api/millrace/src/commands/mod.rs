@@ -1,0 +1,12 @@
+//! The commands, one file each. They talk to a server over HTTP unless they are the server.
+
+pub(crate) mod bench;
+pub(crate) mod client;
+pub(crate) mod dlq;
+pub(crate) mod import;
+pub(crate) mod local;
+pub(crate) mod sender;
+pub(crate) mod simulate;
+pub(crate) mod status;
+pub(crate) mod tail;
+pub(crate) mod verify;

@@ -1,0 +1,75 @@
+//! `millrace status`: how far every job is.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::client::{Client, Server, Status, say};
+use super::sender;
+
+/// Says how far every job is
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 everything acknowledged is visible everywhere · 1 not yet · 2 could not run\n\n\
+    Example: millrace status --wait-caught-up")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// Wait until everything acknowledged is visible everywhere
+    #[arg(long)]
+    pub(crate) wait_caught_up: bool,
+    /// With --wait-caught-up, give up when nothing moves for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(crate) give_up_after: u64,
+    /// Print the server's answer as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// When there is no server, or its jobs stand still.
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.server)?;
+    if args.wait_caught_up {
+        sender::wait(&client, Duration::from_secs(args.give_up_after)).await?;
+    }
+    let body = client.get("/v1/status", &[]).await?.text().await.context("cannot read the status")?;
+    let status: Status = serde_json::from_str(&body).context("the answer to GET /v1/status is not a status")?;
+    if args.json {
+        say(body.trim_end())?;
+    } else {
+        for line in table(&status) {
+            say(&line)?;
+        }
+    }
+    // New events may have come since the wait ended; what was there then is visible.
+    Ok(if status.caught_up || args.wait_caught_up { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn table(status: &Status) -> Vec<String> {
+    let mut lines = vec![format!("{:<20} {:>10} {:>14}", "topic", "partitions", "records")];
+    for (topic, partitions) in &status.log {
+        let records: u64 = partitions.values().map(|at| at.end).sum();
+        lines.push(format!("{topic:<20} {:>10} {records:>14}", partitions.len()));
+    }
+    lines.push(String::new());
+    lines.push(format!("{:<20} {:>10} {:>14} {:>10}  complete to", "job", "partitions", "committed", "lag"));
+    for (job, partitions) in &status.jobs {
+        let committed: u64 = partitions.values().map(|at| at.committed).sum();
+        let lag: u64 = partitions.values().map(|at| at.lag).sum();
+        // The slowest partition decides; RFC 3339 in UTC sorts as text.
+        let clock = partitions.values().filter_map(|at| at.clock.as_ref()?.as_str()).min().unwrap_or("-");
+        lines.push(format!("{job:<20} {:>10} {committed:>14} {lag:>10}  {clock}", partitions.len()));
+    }
+    lines.push(String::new());
+    lines.push(match status.caught_up {
+        true => "caught up: everything acknowledged is visible everywhere".to_owned(),
+        false => format!("not caught up: {} records to go", status.lag()),
+    });
+    lines
+}
+
+#[cfg(test)]
+mod tests;

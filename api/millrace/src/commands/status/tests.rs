@@ -1,0 +1,24 @@
+use super::*;
+
+#[test]
+fn the_table_sums_lag_and_takes_the_slowest_clock() {
+    let status: Status = serde_json::from_str(
+        r#"{"log":{"actions":{"0":{"end":5},"1":{"end":7}}},
+            "jobs":{"graph":{"0":{"committed":4,"end":5,"lag":1,"clock":"2026-01-01T00:00:02Z"},
+                             "1":{"committed":7,"end":7,"lag":0,"clock":"2026-01-01T00:00:01Z"}},
+                    "new":{"0":{"committed":0,"end":0,"lag":0,"clock":null}}},
+            "warehouse":{"lag":0},"caught_up":false}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        table(&status).join("\n"),
+        "topic                partitions        records\n\
+         actions                       2             12\n\
+         \n\
+         job                  partitions      committed        lag  complete to\n\
+         graph                         2             11          1  2026-01-01T00:00:01Z\n\
+         new                           1              0          0  -\n\
+         \n\
+         not caught up: 1 records to go"
+    );
+}

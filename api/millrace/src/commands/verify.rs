@@ -1,0 +1,113 @@
+//! `millrace verify`: replays every job from its own topic beside what is live, and compares them key by key.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args as ClapArgs;
+use millrace_embedded::{Embedded, Options as EmbeddedOptions};
+use millrace_log::EventLog;
+use millrace_pipelines::runner::WorkerOptions;
+use millrace_pipelines::verify::{Replay, Report};
+
+use crate::assemble::{GENERATION, Jobs, Status, Stores};
+use crate::commands::client::{Admin, Client, Server, note, say};
+use crate::config::{Config, ConfigArgs};
+
+/// Proves that what is shown is what the log says
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = "Without --to the data directory is opened directly; stop the server first. Jobs that are behind are\n\
+    first brought to the end of the log, as a start would.\n\n\
+    Exit codes: 0 equal · 1 different, the first difference is named · 2 could not run\n\n\
+    Example: millrace verify --data-dir ./data --json")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Verify a running server instead; its jobs pause for the comparison
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: Option<String>,
+    /// The admin token, with --to [default: the file admin-token in the data directory]
+    #[arg(long, value_name = "TOKEN", env = "MILLRACE_ADMIN_TOKEN", hide_env_values = true)]
+    pub(crate) admin_token: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs the comparison.
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config)?;
+    let report: Report = match &args.to {
+        Some(url) => {
+            let admin = Admin { admin_token: args.admin_token.clone(), data_dir: config.data_dir.clone() };
+            let client = Client::new(&Server { url: url.clone(), api_token: config.api_token.clone() })?.with_admin_token(admin.token()?);
+            serde_json::from_value(client.verify().await?).context("the server's report cannot be understood")?
+        }
+        None => offline(&config).await?,
+    };
+    if args.json {
+        say(&serde_json::to_string(&report)?)?;
+    } else {
+        say(&describe(&report))?;
+    }
+    Ok(ExitCode::from(u8::from(!report.equal)))
+}
+
+fn describe(report: &Report) -> String {
+    let verdict = match &report.difference {
+        None => "equal".to_owned(),
+        Some(difference) => format!("different: {difference}"),
+    };
+    format!(
+        "{verdict}\n{} actions replayed, {} re-keyed records and {} online entries compared\ncontent hash {}",
+        report.actions, report.records, report.content, report.content_hash
+    )
+}
+
+async fn offline(config: &Config) -> anyhow::Result<Report> {
+    let dir = config.database_dir();
+    anyhow::ensure!(dir.is_dir(), "there is no data in {}", config.data_dir.display());
+    let stores = Stores::open(config)?;
+    note("bringing the jobs to the end of the log");
+    let jobs = Jobs::start(&stores, &WorkerOptions::default())?;
+    let status = Status {
+        log: stores.log.clone(),
+        board: Some(jobs.board.clone()),
+        partitions: jobs.partitions().to_vec(),
+    };
+    status.caught_up().await?;
+    let ends = status.applied();
+    jobs.stop().await;
+    note("replaying every job from the first record");
+    let report = {
+        let mut scratch = Scratch::open(config, &stores)?;
+        scratch.replay.advance(&ends).await?;
+        scratch.replay.compare(stores.online.as_ref()).await?
+    };
+    stores.close();
+    Ok(report)
+}
+
+/// A replay in a folder of its own, which goes away with it.
+pub(crate) struct Scratch {
+    pub(crate) replay: Replay,
+    // Declared after the replay: it is dropped after it.
+    _dir: tempfile::TempDir,
+}
+
+impl Scratch {
+    /// An empty one, on the disk of the data.
+    pub(crate) fn open(config: &Config, stores: &Stores) -> anyhow::Result<Self> {
+        Self::within(config, stores.log.clone())
+    }
+
+    /// An empty one for this log.
+    pub(crate) fn within(config: &Config, log: Arc<dyn EventLog>) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("verify-")
+            .tempdir_in(&config.data_dir)
+            .with_context(|| format!("cannot make a scratch folder in {}", config.data_dir.display()))?;
+        let embedded = Embedded::open(dir.path(), EmbeddedOptions::default())?;
+        Ok(Self { replay: Replay::new(log, GENERATION, &embedded)?, _dir: dir })
+    }
+}

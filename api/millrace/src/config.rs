@@ -1,0 +1,220 @@
+//! Configuration: plain data whose defaults are the laptop. A file is never needed; flags win over `MILLRACE_*` variables,
+//! which win over the file.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+/// Partitions of every topic unless configured otherwise: enough for a laptop's cores, few enough to tick cheaply.
+const PARTITIONS: u32 = 4;
+
+/// What tells log time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClockMode {
+    /// The machine's clock.
+    #[default]
+    Wall,
+    /// The largest event time seen so far: for demos, tests and back-tests on old logs.
+    Replay,
+}
+
+/// A part of the platform that can run on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// The front door: accepts events.
+    Collector,
+    /// The jobs.
+    Pipelines,
+    /// The read API: feeds, posts, status.
+    Api,
+}
+
+/// The flags of `up`, and of every command that opens a data directory.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConfigArgs {
+    /// Where everything is kept [default: ./data].
+    #[arg(long, env = "MILLRACE_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address to listen on; anything but loopback needs write keys and an API token [default: 127.0.0.1:8080].
+    #[arg(long, env = "MILLRACE_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// A TOML file with any of: data_dir, listen, roles, clock, partitions, api_token, sources = [{ name, write_key }].
+    #[arg(long, env = "MILLRACE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Which roles this process runs [default: all].
+    #[arg(long, env = "MILLRACE_ROLES", value_delimiter = ',')]
+    pub(crate) roles: Option<Vec<Role>>,
+    /// What tells log time [default: wall].
+    #[arg(long, env = "MILLRACE_CLOCK")]
+    pub(crate) clock: Option<ClockMode>,
+    /// Partitions of every topic; fixed when the data directory is made [default: 4].
+    #[arg(long, env = "MILLRACE_PARTITIONS")]
+    pub(crate) partitions: Option<u32>,
+    /// Write keys as NAME:KEY, separated by commas. Public: they may only write.
+    #[arg(long, env = "MILLRACE_WRITE_KEYS", value_delimiter = ',', hide_env_values = true)]
+    pub(crate) write_keys: Option<Vec<String>>,
+    /// The bearer token that readers must send. Without one, reading is open, on loopback only.
+    #[arg(long, env = "MILLRACE_API_TOKEN", hide_env_values = true)]
+    pub(crate) api_token: Option<String>,
+}
+
+/// A write key and its name.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceConfig {
+    /// The name under which its events are kept.
+    pub(crate) name: String,
+    /// The key that clients send.
+    pub(crate) write_key: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileConfig {
+    data_dir: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    roles: Option<Vec<Role>>,
+    clock: Option<ClockMode>,
+    partitions: Option<u32>,
+    api_token: Option<String>,
+    sources: Vec<SourceConfig>,
+}
+
+/// Everything decided.
+#[derive(Clone)]
+pub(crate) struct Config {
+    /// Where everything is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// What runs here.
+    pub(crate) roles: BTreeSet<Role>,
+    /// What tells log time.
+    pub(crate) clock: ClockMode,
+    /// Partitions of every topic; `None`: what the data directory has, or the default for a new one.
+    pub(crate) partitions: Option<u32>,
+    /// Write keys; none means loopback development, where any key is taken.
+    pub(crate) sources: Vec<SourceConfig>,
+    /// The token of readers.
+    pub(crate) api_token: Option<String>,
+}
+
+impl Config {
+    /// Puts flags, variables, file and defaults together and checks that they are safe together.
+    pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
+        let file = match &args.config {
+            Some(path) => read_file(path)?,
+            None => FileConfig::default(),
+        };
+        let mut sources = file.sources;
+        for pair in args.write_keys.iter().flatten() {
+            let (name, key) = pair.split_once(':').context("a write key is NAME:KEY, for example web:3f9c...")?;
+            sources.push(SourceConfig { name: name.to_owned(), write_key: key.to_owned() });
+        }
+        for source in &sources {
+            ensure!(!source.name.is_empty(), "a write key needs a name");
+            ensure!(source.write_key.len() >= 8, "the write key of source {} is shorter than 8 characters", source.name);
+        }
+        let roles = args.roles.clone().or(file.roles);
+        let config = Config {
+            data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data")),
+            listen: args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            roles: roles
+                .map_or_else(|| [Role::Collector, Role::Pipelines, Role::Api].into(), |r| r.into_iter().collect()),
+            clock: args.clock.or(file.clock).unwrap_or_default(),
+            partitions: args.partitions.or(file.partitions),
+            sources,
+            api_token: args.api_token.clone().or(file.api_token).filter(|token| !token.is_empty()),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.roles.is_empty(), "no role to run: leave --roles out to run all of them");
+        if let Some(token) = &self.api_token {
+            ensure!(token.len() >= 16, "the API token is shorter than 16 characters");
+        }
+        if self.listen.ip().is_loopback() {
+            return Ok(());
+        }
+        if self.sources.is_empty() {
+            bail!(
+                "refusing to listen on {} without write keys: set MILLRACE_WRITE_KEYS=NAME:KEY, or listen on 127.0.0.1",
+                self.listen
+            );
+        }
+        if self.api_token.is_none() {
+            bail!(
+                "refusing to listen on {} without an API token: set MILLRACE_API_TOKEN, or listen on 127.0.0.1",
+                self.listen
+            );
+        }
+        Ok(())
+    }
+
+    /// Partitions for a new data directory.
+    pub(crate) fn new_partitions(&self) -> u32 {
+        self.partitions.unwrap_or(PARTITIONS)
+    }
+
+    /// The database.
+    pub(crate) fn database_dir(&self) -> PathBuf {
+        self.data_dir.join("db")
+    }
+}
+
+fn read_file(path: &Path) -> anyhow::Result<FileConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the config file {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("cannot understand the config file {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(listen: &str, keys: &[&str], token: Option<&str>) -> anyhow::Result<Config> {
+        Config::load(&ConfigArgs {
+            listen: Some(listen.parse()?),
+            write_keys: Some(keys.iter().map(|k| (*k).to_owned()).collect()),
+            api_token: token.map(str::to_owned),
+            ..ConfigArgs::default()
+        })
+    }
+
+    #[test]
+    fn only_loopback_runs_without_keys() {
+        assert!(load("127.0.0.1:1", &[], None).is_ok());
+        assert!(load("[::1]:1", &[], None).is_ok());
+        let refused = |keys: &[&str], token| load("0.0.0.0:1", keys, token).err().unwrap().to_string();
+        assert!(refused(&[], None).contains("MILLRACE_WRITE_KEYS"));
+        assert!(refused(&["web:12345678"], None).contains("MILLRACE_API_TOKEN"));
+        assert!(load("0.0.0.0:1", &["web:12345678"], Some("0123456789abcdef")).is_ok());
+    }
+
+    #[test]
+    fn bad_keys_are_refused_with_the_reason() {
+        let refused = |key: &str| load("127.0.0.1:1", &[key], None).err().unwrap().to_string();
+        assert!(refused("nocolon").contains("NAME:KEY"));
+        assert!(refused("web:short").contains("shorter than 8"));
+        assert!(refused(":12345678").contains("needs a name"));
+    }
+
+    #[test]
+    fn a_file_gives_what_flags_leave_open_and_unknown_names_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.toml");
+        std::fs::write(&path, "clock = \"replay\"\nroles = [\"api\"]\n[[sources]]\nname = \"a\"\nwrite_key = \"12345678\"\n").unwrap();
+        let args = ConfigArgs { config: Some(path.clone()), clock: Some(ClockMode::Wall), ..ConfigArgs::default() };
+        let config = Config::load(&args).unwrap();
+        assert_eq!((config.clock, config.roles.len(), config.sources.len()), (ClockMode::Wall, 1, 1));
+        std::fs::write(&path, "clok = \"replay\"").unwrap();
+        assert!(format!("{:#}", Config::load(&args).err().unwrap()).contains("clok"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Millrace: one binary that turns every user action of a social product into ranked feeds and live numbers.
+
+mod assemble;
+mod commands;
+mod config;
+mod measure;
+mod metrics;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use commands::local::LocalRecords;
+use tracing_subscriber::EnvFilter;
+
+/// Small allocations by many threads are most of what the jobs do; this allocator halves their cost.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "millrace", version, about = "Every user action of a social product, as ranked feeds and live numbers")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::UpArgs),
+    Import(commands::import::Args),
+    Simulate(commands::simulate::Args),
+    Tail(commands::tail::Args),
+    Dlq(commands::dlq::Args),
+    Status(commands::status::Args),
+    Verify(commands::verify::Args),
+    Bench(commands::bench::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("MILLRACE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("millrace-http").build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Err(error) => Err(error.into()),
+    };
+    outcome.unwrap_or_else(|error| {
+        commands::client::note(&format!("millrace: {error:#}"));
+        ExitCode::from(2)
+    })
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(args) => up::run(args).await,
+        Command::Import(args) => commands::import::run(args).await,
+        Command::Simulate(args) if args.in_process => in_process(args).await,
+        Command::Simulate(args) => commands::simulate::run(args).await,
+        Command::Tail(args) => match LocalRecords::when_no_server(&args.server, &args.admin.data_dir).await? {
+            Some(records) => commands::tail::run_with(&args, &records).await,
+            None => commands::tail::run(args).await,
+        },
+        Command::Dlq(args) => commands::dlq::run(args).await,
+        Command::Status(args) => commands::status::run(args).await,
+        Command::Verify(args) => commands::verify::run(args).await,
+        Command::Bench(args) => commands::bench::run(args).await,
+    }
+}
+
+/// The simulation through the collector of this process into a directory that is thrown away.
+async fn in_process(args: commands::simulate::Args) -> anyhow::Result<ExitCode> {
+    let dir = tempfile::tempdir()?;
+    let config = config::ConfigArgs {
+        data_dir: Some(dir.path().to_path_buf()),
+        clock: Some(config::ClockMode::Replay),
+        ..config::ConfigArgs::default()
+    };
+    let platform = up::Platform::start(config::Config::load(&config)?).await?;
+    let outcome = commands::simulate::run_with(args, platform.door()).await;
+    platform.stop().await;
+    outcome
+}

@@ -1,0 +1,90 @@
+//! Metrics in Prometheus text format: what the crates record, and gauges read at the time of asking.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use millrace_collector::Collector;
+use millrace_http::MetricsSource;
+
+use crate::assemble::Status;
+
+/// Installs the recorder, once per process, and renders it with the gauges of this platform.
+pub(crate) fn source(collector: Arc<Collector>, status: Arc<Status>) -> MetricsSource {
+    let handle = recorder();
+    Arc::new(move || {
+        let mut text = handle.as_ref().map(PrometheusHandle::render).unwrap_or_default();
+        // Writing to a string cannot fail.
+        if gauges(&mut text, &collector, &status).is_err() {
+            tracing::error!("metrics could not be rendered");
+        }
+        text
+    })
+}
+
+fn recorder() -> Option<PrometheusHandle> {
+    match PrometheusBuilder::new().install_recorder() {
+        Ok(handle) => Some(handle),
+        // A second platform in the same process (tests) shares the first one's recorder, but cannot render it.
+        Err(error) => {
+            tracing::debug!(%error, "metrics are recorded by another platform of this process");
+            None
+        }
+    }
+}
+
+fn gauges(out: &mut String, collector: &Collector, status: &Status) -> std::fmt::Result {
+    let counters = collector.counters();
+    header(out, "millrace_collector_requests_total", "counter", "Requests to the front door.")?;
+    writeln!(out, "millrace_collector_requests_total {}", counters.requests)?;
+    header(out, "millrace_collector_events_accepted_total", "counter", "Events durable in the log.")?;
+    writeln!(out, "millrace_collector_events_accepted_total {}", counters.accepted)?;
+    header(out, "millrace_collector_ticks_total", "counter", "Ticks of idle partitions.")?;
+    writeln!(out, "millrace_collector_ticks_total {}", counters.ticks)?;
+    header(out, "millrace_collector_events_rejected_total", "counter", "Events in dead-letters, by reason.")?;
+    for (reason, count) in &counters.rejected {
+        writeln!(out, "millrace_collector_events_rejected_total{{reason=\"{reason}\"}} {count}")?;
+    }
+    header(out, "millrace_collector_requests_refused_total", "counter", "Requests refused whole, by code.")?;
+    for (code, count) in &counters.refused {
+        writeln!(out, "millrace_collector_requests_refused_total{{code=\"{code}\"}} {count}")?;
+    }
+    let known = status.board.as_ref().map(millrace_pipelines::runner::Board::all).unwrap_or_default();
+    header(out, "millrace_pipelines_applied_offset", "gauge", "The next record to apply, by topic and partition.")?;
+    for (of, part) in &known {
+        writeln!(
+            out,
+            "millrace_pipelines_applied_offset{{topic=\"{}\",partition=\"{}\"}} {}",
+            of.topic, of.partition, part.applied
+        )?;
+    }
+    header(out, "millrace_pipelines_restarts_total", "counter", "Restarts from the last commit after a failure.")?;
+    for (of, part) in &known {
+        writeln!(
+            out,
+            "millrace_pipelines_restarts_total{{topic=\"{}\",partition=\"{}\"}} {}",
+            of.topic, of.partition, part.restarts
+        )?;
+    }
+    header(out, "millrace_pipelines_records_total", "counter", "Records by what became of them.")?;
+    for (of, part) in &known {
+        for (what, count) in &part.counts {
+            writeln!(
+                out,
+                "millrace_pipelines_records_total{{topic=\"{}\",partition=\"{}\",what=\"{what}\"}} {count}",
+                of.topic, of.partition
+            )?;
+        }
+    }
+    if let Some(usage) = crate::measure::usage(std::process::id()) {
+        header(out, "process_cpu_seconds_total", "counter", "User and system time.")?;
+        writeln!(out, "process_cpu_seconds_total {}", usage.cpu.as_secs_f64())?;
+        header(out, "process_resident_memory_bytes", "gauge", "Resident memory.")?;
+        writeln!(out, "process_resident_memory_bytes {}", usage.resident_bytes)?;
+    }
+    Ok(())
+}
+
+fn header(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}

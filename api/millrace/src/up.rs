@@ -1,0 +1,188 @@
+//! `millrace up`: every role in this process, until a signal.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use millrace_collector::Collector;
+use millrace_http::{Access, Api, ApiState, ServeOptions, serve};
+use millrace_log::EventLog;
+use millrace_pipelines::runner::WorkerOptions;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::assemble::{self, Jobs, Status, Stores};
+use crate::commands::local::LocalDoor;
+use crate::config::{ClockMode, Config, ConfigArgs, Role};
+
+/// Starts the platform and serves until Ctrl-C
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Everything runs in this process on a local directory; no server is needed beside it.\n\n\
+    Exit codes: 0 stopped by a signal, nothing lost · 2 could not start\n\n\
+    Example: millrace up --data-dir ./data --listen 127.0.0.1:8080")]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config)?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let platform = Platform::start(config).await?;
+    platform.say(&listener)?;
+    platform.serve(listener, stop_signal()?).await;
+    crate::commands::client::note("stopped; nothing that was acknowledged is lost");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The running platform.
+pub(crate) struct Platform {
+    config: Config,
+    stores: Stores,
+    jobs: Option<Jobs>,
+    api: Api,
+    collector: Arc<Collector>,
+    status: Arc<Status>,
+    ticker: tokio::task::JoinHandle<()>,
+}
+
+impl Platform {
+    /// Starts consumers first, then what produces.
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        let stores = tokio::task::spawn_blocking({
+            let config = config.clone();
+            move || Stores::open(&config)
+        })
+        .await??;
+        let admin_token = admin_token(&config.data_dir)?;
+        let jobs = if assemble::runs(&config, Role::Pipelines) {
+            Some(Jobs::start(&stores, &WorkerOptions::default())?)
+        } else {
+            None
+        };
+        let clock = assemble::clock(&config, stores.log.as_ref()).await?;
+        let collector = assemble::collector(&config, stores.log.clone(), clock);
+        let ranker = assemble::ranker(stores.online.clone(), stores.log.partitions());
+        let status = Arc::new(Status {
+            log: stores.log.clone(),
+            board: jobs.as_ref().map(|jobs| jobs.board.clone()),
+            partitions: jobs.as_ref().map(|jobs| jobs.partitions().to_vec()).unwrap_or_default(),
+        });
+        let state = ApiState {
+            collector: collector.clone(),
+            body_bytes_max: millrace_collector::BODY_BYTES_MAX,
+            ranker,
+            status: status.clone(),
+            log: stores.log.clone(),
+            readiness: status.clone(),
+            metrics: crate::metrics::source(collector.clone(), status.clone()),
+            access: Access { api_token: config.api_token.clone(), admin_token },
+        };
+        let ticker = tokio::spawn(assemble::tick(collector.clone()));
+        Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, ticker })
+    }
+
+    /// Serves until `stop`, then stops producers before consumers.
+    pub(crate) async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send) {
+        serve(self.api.clone(), listener, ServeOptions::default(), stop).await;
+        self.stop().await;
+    }
+
+    /// The front door of this process, for a command that brings its own events.
+    pub(crate) fn door(&self) -> Arc<LocalDoor> {
+        let authorization = "Basic ZGV2Og==".to_owned();
+        Arc::new(LocalDoor { collector: self.collector.clone(), status: self.status.clone(), authorization })
+    }
+
+    /// Stops what produces, then what consumes, and makes everything durable.
+    pub(crate) async fn stop(self) {
+        self.ticker.abort();
+        if let Some(jobs) = self.jobs {
+            jobs.stop().await;
+        }
+        let stores = self.stores;
+        if tokio::task::spawn_blocking(move || stores.close()).await.is_err() {
+            tracing::error!("closing the stores panicked");
+        }
+    }
+
+    /// Says in a few lines what runs where, and how to try it.
+    fn say(&self, listener: &TcpListener) -> anyhow::Result<()> {
+        let address = listener.local_addr()?;
+        let roles: Vec<String> = self.config.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+        let clock = match self.config.clock {
+            ClockMode::Wall => "wall time",
+            ClockMode::Replay => "replay time",
+        };
+        let key = match self.config.sources.first() {
+            Some(_) => "YOUR_WRITE_KEY",
+            None => "dev",
+        };
+        let keys = match self.config.sources.len() {
+            0 => "any write key (loopback development)".to_owned(),
+            n => format!("{n} write key(s)"),
+        };
+        let text = format!(
+            "millrace {} listens on http://{address}\n\
+             \x20 roles    {} · {clock} · {keys}\n\
+             \x20 data     {} (log, job state and online store; {} partitions)\n\
+             \x20 look     http://{address}/v1/status  /readyz  /metrics  /openapi.json\n\
+             try it:\n\
+             \x20 curl -su {key}: http://{address}/v1/track -H 'content-type: application/json' \\\n\
+             \x20   -d '{{\"userId\":\"ada\",\"event\":\"Post Created\",\"properties\":{{\"post_id\":\"p1\",\"text\":\"hello\"}}}}'\n\
+             \x20 curl -s http://{address}/v1/posts/p1/engagement",
+            env!("CARGO_PKG_VERSION"),
+            roles.join(", "),
+            self.config.data_dir.display(),
+            self.stores.log.partitions(),
+        );
+        crate::commands::client::say(&text)?;
+        Ok(())
+    }
+}
+
+/// Resolves on SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// The administrator's token: from `MILLRACE_ADMIN_TOKEN`, or made once and kept, readable by the owner only.
+fn admin_token(data_dir: &Path) -> anyhow::Result<String> {
+    if let Ok(token) = std::env::var("MILLRACE_ADMIN_TOKEN") {
+        anyhow::ensure!(token.trim().len() >= 16, "MILLRACE_ADMIN_TOKEN is shorter than 16 characters");
+        return Ok(token.trim().to_owned());
+    }
+    let path = data_dir.join("admin-token");
+    if let Ok(token) = std::fs::read_to_string(&path)
+        && token.trim().len() >= 16
+    {
+        return Ok(token.trim().to_owned());
+    }
+    let mut bytes = [0_u8; 24];
+    let mut random = std::fs::File::open("/dev/urandom").context("cannot open the system's random source")?;
+    random.read_exact(&mut bytes).context("cannot read the system's random source")?;
+    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let mut file = options.open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    writeln!(file, "{token}").with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token)
+}

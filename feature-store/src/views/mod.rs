@@ -1,0 +1,180 @@
+//! Every record and list of the online store: its number, its key, its fields. The single definition.
+//!
+//! Values are Protobuf; fields are added, never repurposed. Numbers of views are on disk and are never reused.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use millrace_events::{PostContent, TopicPartition};
+use prost::Message;
+
+use crate::online::{Error, ErrorKind, ListKey, RecordKey};
+
+/// Record: a post, by post id. Written by `posts` on `reaction-events`. See [`PostRecord`].
+pub const POST: u8 = 1;
+/// Record: the totals of a post, by post id. Written by `engagement`. See [`EngagementRecord`].
+pub const ENGAGEMENT: u8 = 2;
+/// Record: a user, by user id. Written by `graph`. See [`UserRecord`].
+pub const USER: u8 = 3;
+/// Record: viewer × post, see [`seen_key`]. Written by stage 1. See [`SeenRecord`].
+pub const SEEN: u8 = 4;
+/// Record: how far a partition of a topic has been applied, see [`progress_key`]. Written by the runner; not content.
+pub const PROGRESS: u8 = 5;
+
+/// List: the posts of an author, by author id; score is the time of creation in microseconds, member the post id.
+/// Written by `authors`.
+pub const AUTHOR_POSTS: u8 = 32;
+/// List: whom a user follows; score is the event time of the follow in microseconds, member the followed user.
+/// Written by `graph`, like the three below.
+pub const FOLLOWING: u8 = 33;
+/// List: whom a user blocks.
+pub const BLOCKED: u8 = 34;
+/// List: by whom a user is blocked.
+pub const BLOCKED_BY: u8 = 35;
+/// List: whom a user mutes.
+pub const MUTED: u8 = 36;
+/// List: what a viewer last reacted to, see [`reaction_member`]; score is the log time in microseconds. Only the first
+/// [`REACTIONS_MAX`] are content; older ones may be dropped. An unlike is a member of its own: a like counts when no unlike
+/// of the same post has a later or equal score. Written by stage 1.
+pub const REACTIONS: u8 = 37;
+
+/// How many of a viewer's last reactions are kept.
+pub const REACTIONS_MAX: usize = 256;
+
+/// Lists of which only a head is kept: the view and its length. Their members are never removed and keep their highest
+/// score: what has fallen off the end would otherwise have to come back.
+pub const BOUNDED_LISTS: &[(u8, usize)] = &[(REACTIONS, REACTIONS_MAX)];
+
+/// How many items of a list in `view` exist for readers: its bound, or [`usize::MAX`].
+pub fn bound_of(view: u8) -> usize {
+    BOUNDED_LISTS.iter().find(|(bounded, _)| *bounded == view).map_or(usize::MAX, |(_, bound)| *bound)
+}
+
+/// A post as serving shows it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct PostRecord {
+    /// Who wrote it.
+    #[prost(string, tag = "1")]
+    pub author_id: String,
+    /// Event time of its creation, microseconds.
+    #[prost(sint64, tag = "2")]
+    pub created_at_us: i64,
+    /// Event time of its last edit, microseconds; 0 when never edited.
+    #[prost(sint64, tag = "3")]
+    pub edited_at_us: i64,
+    /// Deleted by its author: the content is gone.
+    #[prost(bool, tag = "4")]
+    pub deleted: bool,
+    /// What it says.
+    #[prost(message, optional, tag = "5")]
+    pub content: Option<PostContent>,
+}
+
+/// The totals of a post. Likes are the actors who like it now; unique viewers an estimate; the rest count every event.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct EngagementRecord {
+    /// Views, every one.
+    #[prost(uint64, tag = "1")]
+    pub views: u64,
+    /// Distinct viewers, a HyperLogLog estimate (relative standard error 1.6 %).
+    #[prost(uint64, tag = "2")]
+    pub unique_viewers: u64,
+    /// Clicks.
+    #[prost(uint64, tag = "3")]
+    pub clicks: u64,
+    /// Actors who like it now.
+    #[prost(uint64, tag = "4")]
+    pub likes: u64,
+    /// Comments.
+    #[prost(uint64, tag = "5")]
+    pub comments: u64,
+    /// Shares.
+    #[prost(uint64, tag = "6")]
+    pub shares: u64,
+    /// Saves.
+    #[prost(uint64, tag = "7")]
+    pub saves: u64,
+    /// Hides.
+    #[prost(uint64, tag = "8")]
+    pub hides: u64,
+    /// Reports.
+    #[prost(uint64, tag = "9")]
+    pub reports: u64,
+}
+
+/// An account.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct UserRecord {
+    /// How many follow this user now.
+    #[prost(uint64, tag = "1")]
+    pub followers: u64,
+    /// How many this user follows now.
+    #[prost(uint64, tag = "2")]
+    pub following: u64,
+}
+
+/// That a viewer has met a post.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct SeenRecord {
+    /// Hidden by the viewer, as opposed to only seen.
+    #[prost(bool, tag = "1")]
+    pub hidden: bool,
+}
+
+/// How far a partition has been applied.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ProgressRecord {
+    /// The next offset to apply.
+    #[prost(uint64, tag = "1")]
+    pub next: u64,
+    /// The clock of the partition: what is online is complete up to this log time. Microseconds.
+    #[prost(sint64, tag = "2")]
+    pub clock_us: i64,
+}
+
+/// A record's key in `view`.
+pub fn record(view: u8, id: &str) -> RecordKey {
+    RecordKey { view, entity: Bytes::copy_from_slice(id.as_bytes()) }
+}
+
+/// A list's key in `view`.
+pub fn list(view: u8, id: &str) -> ListKey {
+    ListKey { view, entity: Bytes::copy_from_slice(id.as_bytes()) }
+}
+
+/// The key of viewer × post: the viewer's length in one byte (ids are at most 200), the viewer, the post.
+pub fn seen_key(viewer: &str, post: &str) -> RecordKey {
+    let mut entity = BytesMut::with_capacity(1 + viewer.len() + post.len());
+    entity.put_u8(u8::try_from(viewer.len()).unwrap_or(u8::MAX));
+    entity.put_slice(viewer.as_bytes());
+    entity.put_slice(post.as_bytes());
+    RecordKey { view: SEEN, entity: entity.freeze() }
+}
+
+/// The part of a record's key that decides which partition of the log its writes come from.
+pub fn owner(key: &RecordKey) -> &[u8] {
+    let viewer = if key.view == SEEN { key.entity.split_first() } else { None };
+    viewer.and_then(|(len, rest)| rest.get(..usize::from(*len))).unwrap_or(&key.entity)
+}
+
+/// The key of a partition's progress.
+pub fn progress_key(of: TopicPartition) -> RecordKey {
+    let mut entity = BytesMut::with_capacity(5);
+    entity.put_u8(of.topic as u8);
+    entity.put_u32(of.partition);
+    RecordKey { view: PROGRESS, entity: entity.freeze() }
+}
+
+/// What a viewer did to a post, for affinity: the kind in one byte, then the post id.
+pub fn reaction_member(kind: millrace_events::ActionKind, post: &str) -> Bytes {
+    let mut member = BytesMut::with_capacity(1 + post.len());
+    member.put_u8(u8::try_from(kind as i32).unwrap_or(0));
+    member.put_slice(post.as_bytes());
+    member.freeze()
+}
+
+/// Decodes the value of a record.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when the bytes are not that record.
+pub fn decode<M: Message + Default>(what: &'static str, value: Bytes) -> Result<M, Error> {
+    M::decode(value).map_err(|e| Error::with_source(ErrorKind::Corrupt, format!("cannot decode the {what} record"), e))
+}

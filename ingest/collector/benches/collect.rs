@@ -1,0 +1,126 @@
+//! What one event costs in the front door, without the log behind it: `cargo bench -p millrace-collector`.
+//!
+//! Divide the time of a batch by its size. Bodies look like what `analytics-node` sends: about 300 bytes per event.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use millrace_collector::{Call, Collector, CollectorOptions, Request, Source};
+use millrace_events::TopicPartition;
+use millrace_log::{Append, Bounds, EventLog, Offset, Record, Result, WallClock};
+
+fn main() {
+    divan::main();
+}
+
+/// Acknowledges at once and keeps nothing.
+struct NullLog;
+
+#[async_trait]
+impl EventLog for NullLog {
+    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Offset>> {
+        Ok(vec![0; batch.len()])
+    }
+
+    async fn read(&self, _of: TopicPartition, _from: Offset, _bytes_max: usize) -> Result<Vec<Record>> {
+        Ok(Vec::new())
+    }
+
+    async fn wait(&self, _of: TopicPartition, _from: Offset) -> Result<()> {
+        Ok(())
+    }
+
+    async fn bounds(&self, _of: TopicPartition) -> Result<Bounds> {
+        Ok(Bounds::default())
+    }
+
+    async fn trim(&self, _of: TopicPartition, _before: Offset) -> Result<()> {
+        Ok(())
+    }
+
+    fn partitions(&self) -> u32 {
+        4
+    }
+}
+
+fn event(nth: usize, event: &str, properties: &str) -> String {
+    format!(
+        r#"{{"type":"track","event":"{event}","userId":"user-{}","anonymousId":null,"messageId":"node-next-1767225600000-{nth:012}-4bd2-9b1f-7d1a2b3c4d5e","timestamp":"2026-01-01T00:00:{:02}.123Z","properties":{properties},"context":{{"library":{{"name":"@segment/analytics-node","version":"3.1.0"}}}}}}"#,
+        nth % 97,
+        nth % 60,
+    )
+}
+
+fn liked(nth: usize) -> String {
+    event(nth, "post_liked", &format!(r#"{{"post_id":"post-{nth}","slate":"s-{nth}","position":{}}}"#, nth % 20))
+}
+
+fn created(nth: usize) -> String {
+    let text = r#"{"post_id":"p-1","text":"a post of ordinary length,\nwith one line break","tags":["rust","news"],"lang":"en"}"#;
+    event(nth, "post_created", text)
+}
+
+fn custom(nth: usize) -> String {
+    event(nth, "Checkout Started", r#"{"cart":"c-1","total":12.5,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]}"#)
+}
+
+fn batch(events: usize, event: fn(usize) -> String) -> Bytes {
+    let events: Vec<String> = (0..events).map(event).collect();
+    let sent_at = "2026-01-01T00:01:00.000Z";
+    Bytes::from(format!(r#"{{"batch":[{}],"writeKey":"wk_web","sentAt":"{sent_at}"}}"#, events.join(",")))
+}
+
+fn collector() -> Collector {
+    let sources = vec![Source { name: "web".to_owned(), write_key: "wk_web".to_owned() }];
+    let options = CollectorOptions { sources, ..CollectorOptions::default() };
+    Collector::new(Arc::new(NullLog), Arc::new(WallClock), options)
+}
+
+fn gzip(body: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).expect("memory takes everything");
+    Bytes::from(encoder.finish().expect("memory takes everything"))
+}
+
+fn run(bencher: Bencher<'_, '_>, call: Call, body: Bytes, events: usize) {
+    let collector = collector();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
+    let authorization = Some("Basic d2tfd2ViOg==".to_owned());
+    bencher.counter(ItemsCount::new(events)).bench(|| {
+        let request = Request { authorization: authorization.clone(), content_encoding: None, body: body.clone() };
+        let accepted = runtime.block_on(collector.collect(call, request)).expect("the body is good");
+        assert_eq!(accepted.accepted as usize, events);
+    });
+}
+
+#[divan::bench(args = [1, 10, 100])]
+fn batch_of_likes(bencher: Bencher<'_, '_>, events: usize) {
+    run(bencher, Call::Batch, batch(events, liked), events);
+}
+
+#[divan::bench]
+fn batch_of_100_likes_gzip(bencher: Bencher<'_, '_>) {
+    run(bencher, Call::Batch, gzip(&batch(100, liked)), 100);
+}
+
+#[divan::bench]
+fn batch_of_100_posts(bencher: Bencher<'_, '_>) {
+    run(bencher, Call::Batch, batch(100, created), 100);
+}
+
+#[divan::bench]
+fn batch_of_100_custom_events(bencher: Bencher<'_, '_>) {
+    run(bencher, Call::Batch, batch(100, custom), 100);
+}
+
+#[divan::bench]
+fn single_like(bencher: Bencher<'_, '_>) {
+    run(bencher, Call::Track, Bytes::from(liked(7)), 1);
+}

@@ -1,0 +1,338 @@
+//! The front door: what speaks Segment's HTTP Tracking API, without the HTTP.
+//!
+//! A request is authenticated, unpacked, cut into events, checked against the contract, stamped with its times and appended
+//! to the log in one call; the answer comes when the log says that it is durable. What cannot be accepted goes to
+//! `dead-letters` in the same append, so that one bad event costs nobody else anything and is never lost in silence.
+//! It knows neither paths nor statuses: other doors (gRPC, an import) come in here too.
+//!
+//! It must never know what an event does: that is for the jobs that read `actions`.
+
+mod auth;
+mod body;
+mod bounds;
+mod counters;
+mod encode;
+mod event;
+mod json;
+mod properties;
+mod refusal;
+mod time;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use millrace_events::{Kind, LogTime, Topic, TopicPartition};
+use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
+
+pub use auth::{DEV_SOURCE, Source};
+pub use bounds::{
+    BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
+    EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, TAGS_MAX,
+};
+pub use counters::CollectorCounters;
+pub use refusal::{Reason, Refusal, RefusalKind};
+pub use time::SKEW_IGNORED_US;
+
+use auth::Keys;
+use counters::Counters;
+use encode::{EnvelopeRef, Message as _};
+use event::{Records, Shared};
+use json::{BatchBody, Fields};
+use refusal::Code;
+use time::Stamps;
+
+/// Which call a request is. A single call's own `type` is not looked at: the path says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Somebody did something.
+    Track,
+    /// Who an actor is.
+    Identify,
+    /// A page was looked at.
+    Page,
+    /// A screen was looked at.
+    Screen,
+    /// An actor belongs to a group.
+    Group,
+    /// Two ids are one person.
+    Alias,
+    /// Several of them at once.
+    Batch,
+}
+
+impl Call {
+    /// The call of the last part of a path: `track`, or `t` as browsers send it, and so on; `import` is a batch.
+    pub fn from_path(name: &str) -> Option<Call> {
+        Some(match name {
+            "track" | "t" => Call::Track,
+            "identify" | "i" => Call::Identify,
+            "page" | "p" => Call::Page,
+            "screen" | "s" => Call::Screen,
+            "group" | "g" => Call::Group,
+            "alias" | "a" => Call::Alias,
+            "batch" | "b" | "import" => Call::Batch,
+            _ => return None,
+        })
+    }
+
+    /// What a call that comes alone is; `None` for a batch.
+    fn kind(self) -> Option<Kind> {
+        Some(match self {
+            Call::Track => Kind::Track,
+            Call::Identify => Kind::Identify,
+            Call::Page => Kind::Page,
+            Call::Screen => Kind::Screen,
+            Call::Group => Kind::Group,
+            Call::Alias => Kind::Alias,
+            Call::Batch => return None,
+        })
+    }
+}
+
+/// Who may send, and how much.
+#[derive(Clone, Debug, Default)]
+pub struct CollectorOptions {
+    /// The known write keys.
+    pub sources: Vec<Source>,
+    /// Take any key that is not empty, as source [`DEV_SOURCE`]: for development on the loopback only.
+    pub accept_any_key: bool,
+    /// The bounds.
+    pub bounds: Bounds,
+}
+
+/// What the edge took off the wire.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+    /// The `Content-Encoding` header.
+    pub content_encoding: Option<String>,
+    /// The body, still packed; the edge reads at most [`Bounds::body_bytes_max`] of it.
+    pub body: Bytes,
+}
+
+/// A request that is durable in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Events in `actions`.
+    pub accepted: u32,
+    /// Events in `dead-letters`.
+    pub rejected: u32,
+}
+
+/// The front door. Share it in an [`Arc`].
+pub struct Collector {
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    keys: Keys,
+    bounds: Bounds,
+    /// Per partition of `actions`: something was sent there since the last round of ticks.
+    busy: Vec<AtomicBool>,
+    minted: AtomicU64,
+    counters: Counters,
+}
+
+/// A request on its way into the log.
+struct Prepared {
+    appends: Vec<Append>,
+    accepted: u32,
+    rejected: Vec<Reason>,
+    bytes: usize,
+}
+
+impl Collector {
+    /// A front door to `log`. The bound on one event is lowered to what the log can certainly take.
+    pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: CollectorOptions) -> Self {
+        let CollectorOptions { sources, accept_any_key, mut bounds } = options;
+        // A post's text is stored twice, its keys and names come on top.
+        bounds.event_bytes_max = bounds.event_bytes_max.min(VALUE_BYTES_MAX / 4);
+        let busy = (0..log.partitions()).map(|_| AtomicBool::new(false)).collect();
+        Self {
+            log,
+            clock,
+            keys: Keys { sources, accept_any_key },
+            bounds,
+            busy,
+            minted: AtomicU64::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one request in and answers when all of it is durable.
+    ///
+    /// # Errors
+    /// When nothing of the request could be accepted; see [`RefusalKind`] for what to do. A single bad event is no error:
+    /// it is in `dead-letters` and counted as rejected.
+    pub async fn collect(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
+        let answer = self.try_collect(call, request).await;
+        if let Err(refusal) = &answer {
+            self.counters.refused(refusal);
+        }
+        answer
+    }
+
+    /// Moves the clock of every partition of `actions` that got nothing since the last call. To be called every second.
+    ///
+    /// # Errors
+    /// When the log cannot take the ticks; the next call tries again.
+    pub async fn tick_idle(&self) -> millrace_log::Result<()> {
+        let now = self.clock.now();
+        // A replay that has seen no event has no time to tell.
+        if now == LogTime::MIN {
+            return Ok(());
+        }
+        let mut value = Vec::new();
+        EnvelopeRef { kind: Some(Kind::Tick), ..EnvelopeRef::default() }.write(&mut value);
+        let value = Bytes::from(value);
+        let idle = (0_u32..).zip(&self.busy).filter(|(_, busy)| !busy.swap(false, Ordering::Relaxed));
+        let tick = |partition| Append {
+            to: TopicPartition::new(Topic::Actions, partition),
+            time: now,
+            key: Bytes::new(),
+            value: value.clone(),
+        };
+        let ticks: Vec<Append> = idle.map(|(partition, _)| tick(partition)).collect();
+        let count = ticks.len();
+        if count > 0 {
+            self.log.append(ticks).await?;
+            self.counters.ticked(count);
+        }
+        Ok(())
+    }
+
+    /// What happened here since the process started.
+    pub fn counters(&self) -> CollectorCounters {
+        self.counters.read()
+    }
+
+    async fn try_collect(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
+        let Prepared { appends, accepted, rejected, bytes } = self.prepare(call, request)?;
+        if !appends.is_empty() {
+            self.append(appends).await?;
+        }
+        self.counters.answered(accepted, bytes);
+        for &reason in &rejected {
+            self.counters.rejected(reason);
+        }
+        Ok(Accepted { accepted, rejected: count(rejected.len()) })
+    }
+
+    async fn append(&self, appends: Vec<Append>) -> Result<(), Refusal> {
+        let actions = appends.iter().filter(|append| append.to.topic == Topic::Actions);
+        for busy in actions.filter_map(|append| self.busy.get(append.to.partition as usize)) {
+            busy.store(true, Ordering::Relaxed);
+        }
+        let Err(error) = self.log.append(appends).await else { return Ok(()) };
+        if error.kind() == ErrorKind::Retry {
+            tracing::debug!(%error, "the log cannot take a request now");
+        } else {
+            tracing::error!(%error, kind = ?error.kind(), "the log refused a request");
+        }
+        Err(Refusal::new(Code::Unavailable, "the log cannot take it now: repeat the same request later"))
+    }
+
+    fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {
+        let Request { authorization, content_encoding, body } = request;
+        let header_source = self.keys.by_header(authorization.as_deref())?;
+        let body = self.unpack(call, body, content_encoding.as_deref())?;
+        let text = body::text(&body)?;
+        let records = match call.kind() {
+            Some(kind) => self.single(kind, text, header_source)?,
+            None => self.batch(text, header_source)?,
+        };
+        let accepted = count(records.accepted());
+        let rejected = records.rejected.clone();
+        Ok(Prepared { appends: records.into_appends(), accepted, rejected, bytes: body.len() })
+    }
+
+    fn unpack(&self, call: Call, body: Bytes, encoding: Option<&str>) -> Result<Bytes, Refusal> {
+        let Bounds { body_bytes_max, batch_bytes_max, event_bytes_max, .. } = self.bounds;
+        if body.len() > body_bytes_max {
+            return Err(Refusal::new(Code::BodyTooLarge, format!("the body is larger than {body_bytes_max} bytes")));
+        }
+        let (bytes_max, too_large) = match call {
+            Call::Batch => (batch_bytes_max, Code::BatchTooLarge),
+            _ => (event_bytes_max, Code::EventTooLarge),
+        };
+        body::unpack(body, encoding, bytes_max.min(body_bytes_max), too_large)
+    }
+
+    fn single<'c>(&'c self, kind: Kind, text: &str, source: Option<&'c str>) -> Result<Records<'c>, Refusal> {
+        let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
+        let key = fields.write_key.and_then(json::Raw::string);
+        let source = source.map_or_else(|| self.keys.by_body(key.as_deref()), Ok)?;
+        let mut records = self.records(source, 1, text.len());
+        records.add_single(kind, &fields, text.trim_ascii());
+        Ok(records)
+    }
+
+    fn batch<'c>(&'c self, text: &str, source: Option<&'c str>) -> Result<Records<'c>, Refusal> {
+        let body: BatchBody<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::InvalidBatch, &e))?;
+        let key = body.write_key.and_then(json::Raw::string);
+        let source = source.map_or_else(|| self.keys.by_body(key.as_deref()), Ok)?;
+        let Some(events) = &body.events else {
+            return Err(Refusal::new(
+                Code::InvalidBatch,
+                "the body has no `batch`: send a list of events under that name",
+            ));
+        };
+        self.check_batch(&body, events)?;
+        let mut records = self.records(source, events.len(), text.len());
+        let shared = Shared::of_batch(body.sent_at, body.context, &records.stamps).ok_or_else(|| {
+            Refusal::new(Code::InvalidBatch, "`context` of the batch is not an object of valid Unicode")
+        })?;
+        for event in events {
+            records.add(event, &shared);
+        }
+        Ok(records)
+    }
+
+    fn check_batch(&self, body: &BatchBody<'_>, events: &[&str]) -> Result<(), Refusal> {
+        let Bounds { events_per_batch_max, merged_bytes_max, .. } = self.bounds;
+        if events.len() > events_per_batch_max {
+            return Err(Refusal::new(Code::TooManyEvents, format!("a batch may hold {events_per_batch_max} events")));
+        }
+        let context_bytes = body.context.map_or(0, |context| context.as_str().len());
+        if context_bytes.saturating_mul(events.len()) > merged_bytes_max {
+            let message = format!(
+                "`context` of the batch would be copied into {} events, more than {merged_bytes_max} bytes in all",
+                events.len()
+            );
+            return Err(Refusal::new(Code::BatchTooLarge, message));
+        }
+        Ok(())
+    }
+
+    fn records<'c>(&'c self, source: &'c str, events: usize, bytes: usize) -> Records<'c> {
+        /// What an event gains in the log: its key, times, source and typed properties.
+        const GAIN_BYTES: usize = 128;
+        Records {
+            source,
+            stamps: Stamps::new(self.clock.as_ref()),
+            bounds: self.bounds,
+            partitions: count(self.busy.len()),
+            minted: &self.minted,
+            buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),
+            pending: Vec::with_capacity(events),
+            rejected: Vec::new(),
+        }
+    }
+}
+
+fn unreadable(wrong_shape: Code, error: &serde_json::Error) -> Refusal {
+    if !error.is_data() {
+        return Refusal::new(Code::InvalidJson, format!("the body is not valid JSON: {error}"));
+    }
+    // The error itself would quote what it found instead, however long that is.
+    let must_be = if wrong_shape == Code::InvalidBatch { "an object with a list `batch`" } else { "an object" };
+    Refusal::new(wrong_shape, format!("the body is not {must_be}, at line {} column {}", error.line(), error.column()))
+}
+
+/// Batches are bounded far below this.
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

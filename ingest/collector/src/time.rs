@@ -1,0 +1,73 @@
+//! When an event happened, and what the log stamps on it.
+
+use millrace_events::{LogTime, Micros, parse_rfc3339};
+use millrace_log::Clock;
+
+use crate::json::Raw;
+use crate::refusal::{Reason, Rejection};
+
+/// A client's clock that is wrong by less than this is taken as right: the way here takes time too. Microseconds.
+pub const SKEW_IGNORED_US: Micros = 60 * 1_000_000;
+
+/// The times that the events of one request share.
+pub(crate) struct Stamps<'c> {
+    clock: &'c dyn Clock,
+    pub(crate) received: Micros,
+    /// On wall time a request is one moment; in a replay each event is its own.
+    moment: Option<LogTime>,
+}
+
+impl<'c> Stamps<'c> {
+    pub(crate) fn new(clock: &'c dyn Clock) -> Self {
+        let moment = (!clock.is_replay()).then(|| clock.now());
+        Self { clock, received: clock.received(), moment }
+    }
+
+    /// The log time now, for what carries no event time. `None` in a replay that has seen no event.
+    pub(crate) fn now(&self) -> Option<LogTime> {
+        Some(self.moment.unwrap_or_else(|| self.clock.now())).filter(|&now| now != LogTime::MIN)
+    }
+
+    /// Event time and log time of an event, from the times that its client sent. Moves a replay's clock: call it once for
+    /// each event that is accepted, in order.
+    pub(crate) fn stamp(&self, original: Option<Micros>, sent_at: Option<Micros>) -> (Micros, LogTime) {
+        let Some(moment) = self.moment else {
+            let event_time = original.unwrap_or_else(|| self.now().map_or(self.received, |now| now.0));
+            return (event_time, self.clock.stamp(event_time));
+        };
+        let event_time = match (original, sent_at) {
+            (None, _) => self.received,
+            (Some(original), None) => original,
+            (Some(original), Some(sent_at)) => corrected(self.received, original, sent_at),
+        };
+        (event_time.min(moment.0), moment)
+    }
+
+    /// True when `sentAt` matters. A replay takes times as sent: the skew of a client years ago cannot be known now.
+    pub(crate) fn corrects_skew(&self) -> bool {
+        self.moment.is_some()
+    }
+}
+
+/// As Segment corrects: how long before sending it happened, counted back from when it was received.
+fn corrected(received: Micros, original: Micros, sent_at: Micros) -> Micros {
+    if received.saturating_sub(sent_at).saturating_abs() < SKEW_IGNORED_US {
+        return original;
+    }
+    received.saturating_sub(sent_at.saturating_sub(original))
+}
+
+/// The time in `field`, when there is one.
+pub(crate) fn time(field: &'static str, raw: Option<Raw<'_>>) -> Result<Option<Micros>, Rejection> {
+    let Some(raw) = raw else { return Ok(None) };
+    let parsed = raw.string().and_then(|text| parse_rfc3339(&text).ok());
+    parsed.map(Some).ok_or_else(|| {
+        Rejection::new(
+            Reason::InvalidTimestamp,
+            format!("{field} must be RFC 3339 with a zone, such as 2026-01-31T12:00:00.000Z"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

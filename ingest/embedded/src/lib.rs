@@ -1,0 +1,370 @@
+//! The embedded database: one fjall database on local disk, under the log, the job state and the online store.
+//!
+//! One database rather than one per seam, because one journal orders and syncs all three: what is written later is never
+//! durable before what was written earlier, so job state needs no sync of its own, and a full disk is met and left in one
+//! place. This is the only crate that names `fjall`.
+//!
+//! A fjall database that failed a write answers `Poisoned` from then on, even when the cause is gone. [`Embedded`]
+//! therefore hands out no handles of fjall's: every call goes through it, and [`Embedded::reopen`] replaces the database
+//! underneath while its users keep their [`Space`]s.
+//!
+//! It must never know what a key means.
+
+mod error;
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+
+pub use error::{Error, ErrorKind};
+pub use fjall::Slice;
+
+/// The result of every call here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A key and its value.
+pub type Pair = (Slice, Slice);
+
+/// Bounds of the database. The defaults are for a laptop.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Memory for blocks read from disk, in bytes.
+    pub cache_bytes: u64,
+    /// How large all journals together may grow before the oldest keyspaces are flushed, in bytes; at least 64 MiB. It
+    /// bounds the memory of unflushed writes and the time to start after a crash.
+    pub journal_bytes_max: u64,
+    /// How large the unflushed part of one keyspace may grow, in bytes.
+    pub memtable_bytes_max: u64,
+    /// Threads for flushing and compaction.
+    pub worker_threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 32 * 1024 * 1024,
+            journal_bytes_max: 128 * 1024 * 1024,
+            memtable_bytes_max: 16 * 1024 * 1024,
+            worker_threads: 2,
+        }
+    }
+}
+
+/// How sure a write must be before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Durable with the next synced write or [`Embedded::sync`], never before what was written earlier.
+    Ordered,
+    /// On disk: survives power loss.
+    Synced,
+}
+
+/// The database. Share it in an [`Arc`].
+pub struct Embedded {
+    dir: PathBuf,
+    options: Options,
+    open: RwLock<Option<Open>>,
+    /// Every space ever asked for: outlives a reopen that failed half way.
+    names: Mutex<BTreeSet<Arc<str>>>,
+    failed: AtomicBool,
+    epoch: AtomicU64,
+}
+
+struct Open {
+    db: Database,
+    spaces: HashMap<Arc<str>, Keyspace>,
+}
+
+/// A named, ordered map of bytes inside the database. Cheap to clone; survives [`Embedded::reopen`].
+#[derive(Clone)]
+pub struct Space {
+    embedded: Arc<Embedded>,
+    name: Arc<str>,
+}
+
+/// Writes that happen together or not at all, in order, over any spaces of one database.
+#[derive(Default)]
+pub struct Batch {
+    writes: Vec<(Arc<str>, Slice, Option<Slice>)>,
+}
+
+impl Batch {
+    /// Sets `key` in `space`.
+    pub fn put(&mut self, space: &Space, key: impl Into<Slice>, value: impl Into<Slice>) {
+        self.writes.push((space.name.clone(), key.into(), Some(value.into())));
+    }
+
+    /// Deletes `key` from `space`.
+    pub fn delete(&mut self, space: &Space, key: impl Into<Slice>) {
+        self.writes.push((space.name.clone(), key.into(), None));
+    }
+
+    /// How many writes it holds.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// True when there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+}
+
+impl Embedded {
+    /// Opens the database in `dir`, creating it when it is not there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] when another process has it open; [`ErrorKind::Io`] when the disk says no.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Arc<Self>> {
+        let dir = dir.as_ref().to_path_buf();
+        let open = open_database(&dir, &options)?;
+        Ok(Arc::new(Self {
+            dir,
+            options,
+            open: RwLock::new(Some(open)),
+            names: Mutex::default(),
+            failed: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+        }))
+    }
+
+    /// The space with this name, made when it is not there.
+    ///
+    /// # Errors
+    /// As of [`Embedded::open`].
+    pub fn space(self: &Arc<Self>, name: &str) -> Result<Space> {
+        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let open = guard.as_mut().ok_or_else(closed)?;
+        let name: Arc<str> = Arc::from(name);
+        self.names().insert(name.clone());
+        if !open.spaces.contains_key(&name) {
+            let keyspace = make_keyspace(&open.db, &name, &self.options)?;
+            open.spaces.insert(name.clone(), keyspace);
+        }
+        Ok(Space { embedded: self.clone(), name })
+    }
+
+    /// The names of all spaces on disk.
+    ///
+    /// # Errors
+    /// When the database is closed.
+    pub fn space_names(&self) -> Result<Vec<String>> {
+        self.with_open(|open| Ok(open.db.list_keyspace_names().iter().map(ToString::to_string).collect()))
+    }
+
+    /// Drops a space whole, at once, whatever it holds. Using a [`Space`] of that name afterwards is an error.
+    ///
+    /// # Errors
+    /// As of [`Embedded::write`].
+    pub fn drop_space(&self, name: &str) -> Result<()> {
+        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let open = guard.as_mut().ok_or_else(closed)?;
+        self.names().remove(name);
+        let keyspace = match open.spaces.remove(name) {
+            Some(keyspace) => keyspace,
+            None if open.db.keyspace_exists(name) => make_keyspace(&open.db, name, &self.options)?,
+            None => return Ok(()),
+        };
+        let dropped = open.db.delete_keyspace(keyspace);
+        drop(guard);
+        dropped.map_err(|e| self.failure("drop a space", e))
+    }
+
+    /// Applies a batch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Failed`] when a write failed, now or before: nothing more can be written until [`Embedded::reopen`].
+    /// The batch may be there after reopening.
+    pub fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
+        let done = self.with_open(|open| {
+            let mut writes =
+                OwnedWriteBatch::with_capacity(open.db.clone(), batch.writes.len()).durability(match durability {
+                    Durability::Ordered => None,
+                    Durability::Synced => Some(PersistMode::SyncData),
+                });
+            for (name, key, value) in batch.writes {
+                let keyspace = open.spaces.get(&name).ok_or_else(|| no_space(&name))?;
+                match value {
+                    Some(value) => writes.insert(keyspace, key, value),
+                    None => writes.remove(keyspace, key),
+                }
+            }
+            Ok(writes.commit())
+        })?;
+        done.map_err(|e| self.failure("write a batch", e))
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// As of [`Embedded::write`].
+    pub fn sync(&self) -> Result<()> {
+        let done = self.with_open(|open| Ok(open.db.persist(PersistMode::SyncAll)))?;
+        done.map_err(|e| self.failure("sync", e))
+    }
+
+    /// True after a failed write: call [`Embedded::reopen`].
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Closes the database and opens it again from disk. Blocks until calls in progress are done.
+    ///
+    /// # Errors
+    /// As of [`Embedded::open`]; the database then stays closed and `reopen` may be called again.
+    pub fn reopen(&self) -> Result<()> {
+        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // The database must be gone before it is opened again: its lock file is held until the last handle drops.
+        drop(guard.take());
+        let mut open = open_database(&self.dir, &self.options)?;
+        for name in self.names().iter() {
+            let keyspace = make_keyspace(&open.db, name, &self.options)?;
+            open.spaces.insert(name.clone(), keyspace);
+        }
+        *guard = Some(open);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.failed.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Rises with every [`Embedded::reopen`]: what was written without [`Durability::Synced`] before may be gone after.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The folder it lives in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_open<T>(&self, call: impl FnOnce(&Open) -> Result<T>) -> Result<T> {
+        let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        call(guard.as_ref().ok_or_else(closed)?)
+    }
+
+    fn failure(&self, attempted: &'static str, cause: fjall::Error) -> Error {
+        self.failed.store(true, Ordering::Release);
+        Error::with_source(ErrorKind::Failed, format!("cannot {attempted} in {}", self.dir.display()), cause)
+    }
+}
+
+impl Space {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the disk says no.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.with_keyspace(|keyspace| keyspace.get(key).map_err(|e| self.read_error(e)))
+    }
+
+    /// Up to `limit` pairs of the range, in order of key.
+    ///
+    /// # Errors
+    /// As of [`Space::get`].
+    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Pair>> {
+        self.with_keyspace(|keyspace| {
+            let found = keyspace.range::<&[u8], _>((from, to)).take(limit);
+            found.map(|guard| guard.into_inner().map_err(|e| self.read_error(e))).collect()
+        })
+    }
+
+    /// Up to `limit` keys of the range, in order.
+    ///
+    /// # Errors
+    /// As of [`Space::get`].
+    pub fn keys(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Slice>> {
+        self.with_keyspace(|keyspace| {
+            let found = keyspace.range::<&[u8], _>((from, to)).take(limit);
+            found.map(|guard| guard.key().map_err(|e| self.read_error(e))).collect()
+        })
+    }
+
+    /// Up to `limit` pairs of the range, from its end backwards.
+    ///
+    /// # Errors
+    /// As of [`Space::get`].
+    pub fn range_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Pair>> {
+        self.with_keyspace(|keyspace| {
+            let found = keyspace.range::<&[u8], _>((from, to)).rev().take(limit);
+            found.map(|guard| guard.into_inner().map_err(|e| self.read_error(e))).collect()
+        })
+    }
+
+    /// Up to `limit` pairs whose key starts with `prefix`, in order.
+    ///
+    /// # Errors
+    /// As of [`Space::get`].
+    pub fn prefix(&self, prefix: &[u8], limit: usize) -> Result<Vec<Pair>> {
+        self.with_keyspace(|keyspace| {
+            let found = keyspace.prefix(prefix).take(limit);
+            found.map(|guard| guard.into_inner().map_err(|e| self.read_error(e))).collect()
+        })
+    }
+
+    /// The database it belongs to.
+    pub fn embedded(&self) -> &Arc<Embedded> {
+        &self.embedded
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn with_keyspace<T>(&self, call: impl FnOnce(&Keyspace) -> Result<T>) -> Result<T> {
+        self.embedded.with_open(|open| call(open.spaces.get(&self.name).ok_or_else(|| no_space(&self.name))?))
+    }
+
+    fn read_error(&self, cause: fjall::Error) -> Error {
+        Error::with_source(ErrorKind::Io, format!("cannot read space {}", self.name), cause)
+    }
+}
+
+fn open_database(dir: &Path, options: &Options) -> Result<Open> {
+    let opened = Database::builder(dir)
+        .cache_size(options.cache_bytes)
+        .max_journaling_size(options.journal_bytes_max.max(64 * 1024 * 1024))
+        .worker_threads(options.worker_threads.max(1))
+        // Values in the journal are read once, after a crash; compressing each write would cost more than it saves.
+        .journal_compression(fjall::CompressionType::None)
+        // Batches say themselves when they must be on disk.
+        .manual_journal_persist(true)
+        .open();
+    let db = opened.map_err(|e| match e {
+        fjall::Error::Locked => Error::with_source(
+            ErrorKind::Locked,
+            format!(
+                "cannot open {}: another process has it open; stop it, or use another data directory",
+                dir.display()
+            ),
+            e,
+        ),
+        e => Error::with_source(ErrorKind::Io, format!("cannot open the database in {}", dir.display()), e),
+    })?;
+    Ok(Open { db, spaces: HashMap::new() })
+}
+
+fn make_keyspace(db: &Database, name: &str, options: &Options) -> Result<Keyspace> {
+    let tuning =
+        || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes_max).manual_journal_persist(true);
+    db.keyspace(name, tuning).map_err(|e| Error::with_source(ErrorKind::Io, format!("cannot open space {name}"), e))
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Failed, "the database is closed after a failure; it is reopened as soon as the disk allows")
+}
+
+fn no_space(name: &str) -> Error {
+    Error::new(ErrorKind::Failed, format!("space {name} was dropped"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+use super::*;
+
+fn open(dir: &Path) -> Arc<Embedded> {
+    Embedded::open(dir, Options::default()).unwrap()
+}
+
+fn put(embedded: &Arc<Embedded>, space: &Space, key: &str, value: &str, durability: Durability) {
+    let mut batch = Batch::default();
+    batch.put(space, key, value);
+    embedded.write(batch, durability).unwrap();
+}
+
+#[test]
+fn what_was_synced_is_there_after_opening_again() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let embedded = open(dir.path());
+        let space = embedded.space("a").unwrap();
+        put(&embedded, &space, "k", "v", Durability::Synced);
+    }
+    let embedded = open(dir.path());
+    assert_eq!(embedded.space("a").unwrap().get("k").unwrap().unwrap(), "v");
+}
+
+#[test]
+fn spaces_survive_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path());
+    let space = embedded.space("a").unwrap();
+    put(&embedded, &space, "k", "v", Durability::Synced);
+    embedded.reopen().unwrap();
+    assert_eq!(space.get("k").unwrap().unwrap(), "v");
+    put(&embedded, &space, "k", "w", Durability::Ordered);
+    assert_eq!(space.get("k").unwrap().unwrap(), "w");
+}
+
+#[test]
+fn a_second_opener_is_told_who_is_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = open(dir.path());
+    let error = Embedded::open(dir.path(), Options::default()).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert!(error.to_string().contains("another process"), "{error}");
+}
+
+#[test]
+fn ranges_are_bounded_and_ordered() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path());
+    let space = embedded.space("a").unwrap();
+    for key in ["a1", "a2", "a3", "b1"] {
+        put(&embedded, &space, key, key, Durability::Ordered);
+    }
+    let keys = |pairs: Vec<Pair>| pairs.iter().map(|(k, _)| String::from_utf8(k.to_vec()).unwrap()).collect::<Vec<_>>();
+    assert_eq!(keys(space.prefix(b"a", 2).unwrap()), ["a1", "a2"]);
+    assert_eq!(keys(space.range(Bound::Excluded(b"a2"), Bound::Unbounded, 9).unwrap()), ["a3", "b1"]);
+    assert_eq!(keys(space.range_back(Bound::Unbounded, Bound::Excluded(b"b1"), 2).unwrap()), ["a3", "a2"]);
+}
+
+#[test]
+fn a_dropped_space_is_empty_when_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path());
+    let space = embedded.space("a").unwrap();
+    put(&embedded, &space, "k", "v", Durability::Synced);
+    embedded.drop_space("a").unwrap();
+    assert_eq!(space.get("k").err().unwrap().kind(), ErrorKind::Failed);
+    assert_eq!(embedded.space("a").unwrap().get("k").unwrap(), None);
+}

@@ -1,0 +1,35 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn call(user: &str, properties: String) -> Call {
+    Call {
+        kind: Kind::Track,
+        message_id: "m-1".to_owned(),
+        user_id: user.to_owned(),
+        event: Cow::Borrowed("post_liked"),
+        properties,
+        time_us: 1_420_070_400_000_000,
+    }
+}
+
+#[test]
+fn a_call_is_the_json_a_segment_client_sends() {
+    let out =
+        call("ann", Properties::new().text("post_id", "p1").number("n", 7).list("tags", ["a", "b"]).end()).encode();
+    assert_eq!(out.key, "ann");
+    assert_eq!(
+        String::from_utf8(out.json).unwrap(),
+        r#"{"type":"track","messageId":"m-1","userId":"ann","event":"post_liked","properties":{"post_id":"p1","n":7,"tags":["a","b"]},"timestamp":"2015-01-01T00:00:00Z"}"#
+    );
+}
+
+#[test]
+fn any_text_survives_encoding() {
+    for text in ["", "plain", "quote \" back \\ slash", "new\nline\u{1}", "ünïcødé 🦀", "</script>"] {
+        let out = call(text, Properties::new().text("text", text).list("tags", [text]).end()).encode();
+        let value: Value = serde_json::from_slice(&out.json).unwrap();
+        assert_eq!(value["userId"], json!(text));
+        assert_eq!(value["properties"], json!({"text": text, "tags": [text]}));
+    }
+}

@@ -1,0 +1,7 @@
+//! A mute hides one way.
+
+use crate::hydrate::{Hydrated, Viewer};
+
+pub(crate) fn check(viewer: &Viewer, candidate: &Hydrated) -> Option<&'static str> {
+    viewer.muted.contains(&candidate.candidate.author_id).then_some("the viewer mutes the author")
+}

@@ -1,0 +1,40 @@
+use super::*;
+use crate::sources::Candidate;
+use millrace_feature_store::views::{EngagementRecord, PostRecord, SeenRecord};
+
+fn by(author: &str) -> Hydrated {
+    let candidate =
+        Candidate { post_id: "p".to_owned(), author_id: author.to_owned(), listed_us: 0, reason: "follows" };
+    let post = PostRecord { author_id: author.to_owned(), ..PostRecord::default() };
+    Hydrated { candidate, post: Some(post), engagement: EngagementRecord::default(), seen: None }
+}
+
+#[track_caller]
+fn check(viewer: &Viewer, candidate: Hydrated, filter: Option<&str>) {
+    let (kept, removed) = super::filter(viewer, vec![candidate]);
+    assert_eq!(kept.len() + removed.len(), 1);
+    assert_eq!(removed.first().map(|removed| removed.filter), filter);
+}
+
+#[test]
+fn each_filter_removes_its_own_kind() {
+    let only = |name: &str| std::iter::once(name.to_owned()).collect();
+    let viewer = Viewer {
+        id: "ann".to_owned(),
+        blocked: only("blocked"),
+        blocked_by: only("blocker"),
+        muted: only("muted"),
+        ..Viewer::default()
+    };
+    check(&viewer, by("bob"), None);
+    check(&viewer, by("ann"), Some("own"));
+    check(&viewer, by("blocked"), Some("blocked"));
+    check(&viewer, by("blocker"), Some("blocked"));
+    check(&viewer, by("muted"), Some("muted"));
+    check(&viewer, Hydrated { post: None, ..by("bob") }, Some("missing"));
+    check(&viewer, Hydrated { post: by("cid").post, ..by("bob") }, Some("foreign"));
+    check(&viewer, Hydrated { seen: Some(SeenRecord { hidden: false }), ..by("bob") }, Some("seen"));
+    check(&viewer, Hydrated { seen: Some(SeenRecord { hidden: true }), ..by("bob") }, Some("hidden"));
+    let deleted = PostRecord { author_id: "bob".to_owned(), deleted: true, ..PostRecord::default() };
+    check(&viewer, Hydrated { post: Some(deleted), ..by("bob") }, Some("deleted"));
+}

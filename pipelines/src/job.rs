@@ -1,0 +1,183 @@
+//! What a job is: a rule over its state that returns writes as values.
+
+use bytes::Bytes;
+use millrace_events::{DeadLetter, Derived, LogTime, Micros, Position, Topic, TopicPartition};
+use millrace_feature_store::{ListItem, ListKey, OnlineWrite, RecordKey, Version};
+use millrace_log::{Offset, Record};
+use rustc_hash::FxHashMap;
+
+use crate::Result;
+use crate::state::State;
+
+/// One record as a job sees it: admitted, decoded, with the clock of its partition.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The record.
+    pub record: &'a Derived,
+    /// The key it was routed by: the user or the post concerned.
+    pub key: &'a str,
+    /// The clock before this record; `None` until every source partition was heard.
+    pub clock: Option<LogTime>,
+}
+
+/// A rule. It keeps nothing between calls but what it puts into the state.
+pub trait Job: Send + Sync {
+    /// A noun: what it makes.
+    fn name(&self) -> &'static str;
+
+    /// Applies one record.
+    ///
+    /// # Errors
+    /// When state cannot be read; never because of the record: what cannot be applied becomes a dead letter.
+    fn apply(&self, input: &Input<'_>, state: &mut State, writes: &mut Writes) -> Result<()>;
+
+    /// The clock has moved to `clock`: closes what is due. Called record by record, never per batch.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    fn advance(&self, clock: LogTime, state: &mut State, writes: &mut Writes) -> Result<()> {
+        let (_, _, _) = (clock, state, writes);
+        Ok(())
+    }
+}
+
+/// Everything that reads one topic: it decodes, admits, and runs its jobs.
+pub trait Stage: Send + Sync {
+    /// The names under which its progress is reported.
+    fn jobs(&self) -> Vec<&'static str>;
+
+    /// Applies one record of the log.
+    ///
+    /// # Errors
+    /// When state cannot be read, or the partition must stop (a gap).
+    fn apply(&self, of: TopicPartition, record: Record, state: &mut State, writes: &mut Writes) -> Result<()>;
+
+    /// The clock of the partition as of the state.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    fn clock(&self, state: &mut State) -> Result<Option<LogTime>>;
+
+    /// What it counted, by name, as of the state.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    fn counts(&self, state: &mut State) -> Result<Vec<(&'static str, u64)>> {
+        let _ = state;
+        Ok(Vec::new())
+    }
+}
+
+/// A re-keyed record on its way out.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Where to.
+    pub to: TopicPartition,
+    /// The key it is routed by.
+    pub key: Bytes,
+    /// The record, its positions filled in.
+    pub record: Derived,
+}
+
+/// What a batch of records leads to, collected before any of it happens. Online writes to the same key replace each other.
+#[derive(Debug, Default)]
+pub struct Writes {
+    /// Re-keyed records, in order.
+    pub publish: Vec<Publish>,
+    /// Refusals.
+    pub dead: Vec<DeadLetter>,
+    online: Vec<OnlineWrite>,
+    place: FxHashMap<Place, usize>,
+    version: Version,
+    at: Position,
+    time: LogTime,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Record(RecordKey),
+    Member(ListKey, Bytes),
+}
+
+impl Writes {
+    /// Begins a record: what is written from now on carries its version and its position.
+    pub fn begin(&mut self, generation: u32, partition: u32, offset: Offset, time: LogTime) {
+        self.version = Version { generation, offset };
+        self.at = Position { generation, partition, offset, index: 0 };
+        self.time = time;
+    }
+
+    /// Sets a record.
+    pub fn put(&mut self, key: RecordKey, value: Bytes) {
+        let version = self.version;
+        self.online(Place::Record(key.clone()), OnlineWrite::Put { key, value, version });
+    }
+
+    /// Deletes a record.
+    pub fn delete(&mut self, key: RecordKey) {
+        let version = self.version;
+        self.online(Place::Record(key.clone()), OnlineWrite::Delete { key, version });
+    }
+
+    /// Puts a member into a list.
+    pub fn insert(&mut self, list: ListKey, member: Bytes, score: Micros) {
+        let version = self.version;
+        let item = ListItem { score, member: member.clone() };
+        self.online(Place::Member(list.clone(), member), OnlineWrite::Insert { list, item, version });
+    }
+
+    /// Takes a member out of a list.
+    pub fn remove(&mut self, list: ListKey, member: Bytes) {
+        let version = self.version;
+        self.online(Place::Member(list.clone(), member.clone()), OnlineWrite::Remove { list, member, version });
+    }
+
+    /// Refuses the record. The id is a function of its place, so that a repetition after a crash is the same letter.
+    pub fn refuse(&mut self, topic: Topic, by: &str, reason: &str, detail: String, payload: Bytes) {
+        let at = self.at;
+        self.dead.push(DeadLetter {
+            id: format!("{topic}-{}-{}-{}-{by}", at.generation, at.partition, at.offset),
+            reason: reason.to_owned(),
+            detail,
+            source: String::new(),
+            by: by.to_owned(),
+            payload,
+            truncated: false,
+            log_time_us: self.time.0,
+            position: Some(at),
+        });
+    }
+
+    /// The position of the next re-keyed record of this input.
+    pub(crate) fn next_position(&mut self) -> Position {
+        let position = self.at;
+        self.at.index += 1;
+        position
+    }
+
+    /// How much has been collected: records out, refusals and online writes.
+    pub fn len(&self) -> usize {
+        self.publish.len() + self.dead.len() + self.online.len()
+    }
+
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the online writes out.
+    pub fn take_online(&mut self) -> Vec<OnlineWrite> {
+        self.place.clear();
+        std::mem::take(&mut self.online)
+    }
+
+    fn online(&mut self, place: Place, write: OnlineWrite) {
+        match self.place.get(&place) {
+            Some(&at) => self.online[at] = write,
+            None => {
+                self.place.insert(place, self.online.len());
+                self.online.push(write);
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What every reader of a re-keyed topic does before its jobs: decode, drop duplicates, stop at gaps, keep the clock.
+
+use millrace_events::{Derived, LogTime, TopicPartition, decode};
+use millrace_log::Record;
+
+use super::tables;
+use crate::error::{Error, Result};
+use crate::job::{Input, Job, Stage, Writes};
+use crate::operators::marks::{Marks, Verdict};
+use crate::state::{State, StateKey, StateValue};
+
+/// Jobs on one re-keyed topic.
+pub struct DerivedStage {
+    generation: u32,
+    sources: u32,
+    jobs: Vec<Box<dyn Job>>,
+}
+
+/// What a partition counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    applied: u64,
+    late: u64,
+    duplicates: u64,
+}
+
+impl DerivedStage {
+    /// Runs `jobs`, in this order, on a topic re-keyed from `sources` partitions.
+    pub fn new(generation: u32, sources: u32, jobs: Vec<Box<dyn Job>>) -> Self {
+        Self { generation, sources, jobs }
+    }
+}
+
+fn marks_key() -> StateKey {
+    StateKey::new(tables::MARKS)
+}
+
+fn counts(state: &mut State) -> Result<&mut Counts> {
+    state.entry::<Counts>(&StateKey::new(tables::COUNTS))
+}
+
+impl Stage for DerivedStage {
+    fn jobs(&self) -> Vec<&'static str> {
+        self.jobs.iter().map(|job| job.name()).collect()
+    }
+
+    fn apply(&self, of: TopicPartition, record: Record, state: &mut State, writes: &mut Writes) -> Result<()> {
+        writes.begin(self.generation, of.partition, record.offset, record.time);
+        let derived: Derived = match decode("a re-keyed record", record.value.clone()) {
+            Ok(derived) => derived,
+            // Written by stage 1 and by nobody else: whatever this is, going on could skip an effect.
+            Err(_) => return Err(Error::corrupt("a re-keyed record", of)),
+        };
+        let marks = state.entry::<Marks>(&marks_key())?;
+        let clock = marks.clock(self.sources);
+        match marks.admit(&derived) {
+            Verdict::Duplicate => {
+                counts(state)?.duplicates += 1;
+                return Ok(());
+            }
+            Verdict::Gap => {
+                let source_partition = derived.position.partition;
+                return Err(Error::Gap { of, offset: record.offset, source_partition });
+            }
+            Verdict::Fork => {
+                let at = derived.position;
+                let message = format!(
+                    "{of} at {}: source partition {} offset {} leaves out a record it sent before; \
+                     two versions of stage 1 wrote to this generation: rebuild the re-keyed topics under a new one",
+                    record.offset, at.partition, at.offset
+                );
+                return Err(Error::Corrupt(message));
+            }
+            Verdict::Next => {}
+        }
+        let after = marks.clock(self.sources);
+        if !derived.tick {
+            let counts = counts(state)?;
+            counts.applied += 1;
+            counts.late += u64::from(derived.late);
+            let key = std::str::from_utf8(&record.key).map_err(|_| Error::corrupt("a key", of))?;
+            let input = Input { record: &derived, key, clock };
+            for job in &self.jobs {
+                job.apply(&input, state, writes)?;
+            }
+        }
+        if let Some(after) = after.filter(|after| clock != Some(*after)) {
+            for job in &self.jobs {
+                job.advance(after, state, writes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn clock(&self, state: &mut State) -> Result<Option<LogTime>> {
+        Ok(state.get::<Marks>(&marks_key())?.and_then(|marks| marks.clock(self.sources)))
+    }
+
+    fn counts(&self, state: &mut State) -> Result<Vec<(&'static str, u64)>> {
+        let counts = counts(state)?;
+        Ok(vec![("applied", counts.applied), ("late", counts.late), ("duplicates", counts.duplicates)])
+    }
+}
+
+impl StateValue for Counts {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut numbers = bytes.chunks_exact(8).map(|c| c.try_into().map(u64::from_le_bytes));
+        let mut take = || numbers.next()?.ok();
+        Some(Self { applied: take()?, late: take()?, duplicates: take()? })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        for n in [self.applied, self.late, self.duplicates] {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
+    }
+}

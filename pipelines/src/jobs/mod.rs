@@ -1,0 +1,69 @@
+//! The jobs, one file each, named by what they make; and which topic each reads.
+
+mod activity;
+mod authors;
+mod derived;
+mod engagement;
+mod graph;
+mod posts;
+mod stage_one;
+
+use std::sync::Arc;
+
+use millrace_events::Topic;
+
+pub use authors::Authors;
+pub use derived::DerivedStage;
+pub use engagement::Engagement;
+pub use graph::Graph;
+pub use posts::Posts;
+pub use stage_one::{ALLOWED_LATENESS_US, StageOne, StageOneOptions};
+
+use crate::job::Stage;
+
+/// Tables of job state, per topic. Numbers are on disk and are never reused; 0 is the store's own.
+pub(crate) mod tables {
+    /// `actions`: where stage 1 stands with each destination.
+    pub(crate) const STAGE_ONE: u8 = 1;
+    /// `actions`: segments of remembered ids.
+    pub(crate) const DEDUP_SEGMENTS: u8 = 2;
+    /// `actions`: remembered ids by segment.
+    pub(crate) const DEDUP_IDS: u8 = 3;
+    /// Re-keyed topics: marks per source partition.
+    pub(crate) const MARKS: u8 = 1;
+    /// Re-keyed topics: what was counted.
+    pub(crate) const COUNTS: u8 = 2;
+    /// `user-events`: what a user does to another (follow, block, mute).
+    pub(crate) const EDGES: u8 = 16;
+    /// `user-events`: what others do to a user.
+    pub(crate) const EDGES_BACK: u8 = 17;
+    /// `user-events`: follower and following counts.
+    pub(crate) const USERS: u8 = 18;
+    /// `user-events`: posts by author.
+    pub(crate) const AUTHORED: u8 = 19;
+    /// `reaction-events`: posts.
+    pub(crate) const POSTS: u8 = 16;
+    /// `reaction-events`: totals by post.
+    pub(crate) const TOTALS: u8 = 17;
+    /// `reaction-events`: who likes a post now.
+    pub(crate) const LIKES: u8 = 18;
+    /// `reaction-events`: the viewers of a post, as a sketch.
+    pub(crate) const VIEWERS: u8 = 19;
+}
+
+/// The stage that reads `topic`, for a log with `partitions` partitions; `None` when no job reads it.
+pub fn stage_of(topic: Topic, generation: u32, partitions: u32) -> Option<Arc<dyn Stage>> {
+    match topic {
+        Topic::Actions => Some(Arc::new(StageOne::new(StageOneOptions::new(generation, partitions)))),
+        Topic::UserEvents => {
+            Some(Arc::new(DerivedStage::new(generation, partitions, vec![Box::new(Graph), Box::new(Authors)])))
+        }
+        Topic::ReactionEvents => {
+            Some(Arc::new(DerivedStage::new(generation, partitions, vec![Box::new(Posts), Box::new(Engagement)])))
+        }
+        Topic::DeadLetters => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! What the workers say about themselves: for `/v1/status`, readiness and tests.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use millrace_events::{LogTime, TopicPartition};
+use millrace_log::Offset;
+
+/// Progress of one worker.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionStatus {
+    /// The jobs that read this partition.
+    pub jobs: Vec<&'static str>,
+    /// Everything below is committed with its state.
+    pub committed: Offset,
+    /// Everything below is applied, published and online: visible.
+    pub applied: Offset,
+    /// The clock of the partition.
+    pub clock: Option<LogTime>,
+    /// What it counted, by name.
+    pub counts: Vec<(&'static str, u64)>,
+    /// Why it last restarted; cleared by progress.
+    pub error: Option<String>,
+    /// How often it restarted from its commit.
+    pub restarts: u64,
+    /// It has stopped for good, for the reason in `error`.
+    pub stopped: bool,
+}
+
+/// The status of every worker of this process. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    parts: Arc<Mutex<BTreeMap<TopicPartition, PartitionStatus>>>,
+}
+
+impl Board {
+    /// Nothing known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All of it, as of now.
+    pub fn all(&self) -> BTreeMap<TopicPartition, PartitionStatus> {
+        self.lock().clone()
+    }
+
+    /// One partition's, as of now.
+    pub fn get(&self, of: TopicPartition) -> Option<PartitionStatus> {
+        self.lock().get(&of).cloned()
+    }
+
+    pub(crate) fn update(&self, of: TopicPartition, change: impl FnOnce(&mut PartitionStatus)) {
+        change(self.lock().entry(of).or_default());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, PartitionStatus>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

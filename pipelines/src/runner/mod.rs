@@ -1,0 +1,9 @@
+//! Everything that a job does not do: poll, apply, publish, commit, measure, restart.
+
+mod board;
+mod gate;
+mod worker;
+
+pub use board::{Board, PartitionStatus};
+pub use gate::{Closed, Gate};
+pub use worker::{Seams, Timer, Worker, WorkerOptions};

@@ -1,0 +1,269 @@
+//! One worker runs the jobs of one topic partition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::{Either, select};
+use millrace_events::{TopicPartition, Topic};
+use millrace_feature_store::{OnlineStore, OnlineWrite, Version, views};
+use millrace_log::{Append, EventLog, Offset, Record};
+use prost::Message;
+
+use super::{Board, Gate};
+use crate::error::{Error, Result};
+use crate::job::{Stage, Writes};
+use crate::state::{State, StateStore};
+
+/// Waits, so that the worker needs no runtime of its own and a simulation can put virtual time here.
+#[async_trait]
+pub trait Timer: Send + Sync + 'static {
+    /// Returns after `duration`, or whenever a simulation likes.
+    async fn pause(&self, duration: Duration);
+}
+
+/// Everything a worker touches.
+#[derive(Clone)]
+pub struct Seams {
+    /// Where records come from and go to.
+    pub log: Arc<dyn EventLog>,
+    /// The present.
+    pub online: Arc<dyn OnlineStore>,
+    /// Job state.
+    pub states: Arc<dyn StateStore>,
+    /// Waiting.
+    pub timer: Arc<dyn Timer>,
+    /// Where workers are held for a moment when all of them must agree on one.
+    pub gate: Gate,
+}
+
+/// Bounds of a worker.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// How much one read takes, bytes.
+    pub read_bytes: usize,
+    /// After how many collected writes the outputs of a batch are flushed, whatever is left of it.
+    pub writes_max: usize,
+    /// State is committed at the latest after so many records...
+    pub commit_records: u64,
+    /// ...or so many changed keys...
+    pub commit_keys: usize,
+    /// ...or when nothing came for this long.
+    pub commit_idle: Duration,
+    /// The pause before a restart from the last commit.
+    pub restart_pause: Duration,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            read_bytes: 1024 * 1024,
+            writes_max: 20_000,
+            commit_records: 20_000,
+            commit_keys: 50_000,
+            commit_idle: Duration::from_millis(200),
+            restart_pause: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Runs the jobs of one topic partition, exactly once by effect.
+///
+/// One step is: read, apply, publish, await every acknowledgement, write online, then (now and then) commit state and
+/// offset together. Any failure drops what was not committed and starts again from the last commit: outputs may be
+/// repeated, which positions and versions make harmless; they are never skipped.
+pub struct Worker {
+    of: TopicPartition,
+    generation: u32,
+    stage: Arc<dyn Stage>,
+    seams: Seams,
+    options: WorkerOptions,
+    board: Board,
+}
+
+impl Worker {
+    /// A worker for `of`.
+    pub fn new(
+        of: TopicPartition,
+        generation: u32,
+        stage: Arc<dyn Stage>,
+        seams: Seams,
+        options: WorkerOptions,
+        board: Board,
+    ) -> Self {
+        Self { of, generation, stage, seams, options, board }
+    }
+
+    /// Runs until the future is dropped, or until the partition cannot go on: it has a new owner, or what is stored is
+    /// not what was written. Other failures are retried from the last commit, for ever.
+    pub async fn run(&self) -> Error {
+        let jobs = self.stage.jobs();
+        self.board.update(self.of, |status| status.jobs = jobs);
+        loop {
+            let error = match self.run_from_commit(None).await {
+                Ok(()) => continue,
+                Err(error) => error,
+            };
+            let text = chain(&error);
+            self.board.update(self.of, |status| {
+                status.error = Some(text.clone());
+                status.restarts += 1;
+                status.stopped = error.is_final();
+            });
+            if error.is_final() {
+                tracing::error!(partition = %self.of, error = text, "partition stopped");
+                return error;
+            }
+            tracing::warn!(partition = %self.of, error = text, "partition restarts from its last commit");
+            self.seams.timer.pause(self.options.restart_pause).await;
+        }
+    }
+
+    /// Applies everything below `end`, commits, and returns: for replays.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn run_until(&self, end: Offset) -> Result<()> {
+        self.run_from_commit(Some(end)).await
+    }
+
+    async fn run_from_commit(&self, until: Option<Offset>) -> Result<()> {
+        let mut state = State::new(self.of, self.seams.states.open(self.of).await?);
+        let mut next = state.offset();
+        let bounds = self.seams.log.bounds(self.of).await?;
+        if next > bounds.end {
+            return Err(Error::BeyondEnd { of: self.of, committed: next, end: bounds.end });
+        }
+        self.report(&mut state, next)?;
+        let mut uncommitted = 0;
+        let mut writes = Writes::default();
+        loop {
+            if until.is_some_and(|end| next >= end) {
+                state.commit(next).await?;
+                return Ok(());
+            }
+            if until.is_none() && self.seams.gate.is_closed() {
+                state.commit(next).await?;
+                uncommitted = 0;
+                self.report(&mut state, next)?;
+                self.seams.gate.pass(self.of).await;
+            }
+            let records = self.seams.log.read(self.of, next, self.options.read_bytes).await?;
+            if records.is_empty() {
+                if uncommitted == 0 {
+                    self.wait(next).await?;
+                } else if self.idle(next).await? {
+                    state.commit(next).await?;
+                    uncommitted = 0;
+                    self.report(&mut state, next)?;
+                }
+                continue;
+            }
+            for record in records {
+                if until.is_some_and(|end| record.offset >= end) {
+                    break;
+                }
+                next = record.offset + 1;
+                uncommitted += 1;
+                self.apply(record, &mut state, &mut writes)?;
+                if writes.len() >= self.options.writes_max {
+                    self.flush(next, &mut state, &mut writes).await?;
+                }
+            }
+            self.flush(next, &mut state, &mut writes).await?;
+            if uncommitted >= self.options.commit_records || state.dirty() >= self.options.commit_keys {
+                state.commit(next).await?;
+                uncommitted = 0;
+            }
+            self.report(&mut state, next)?;
+        }
+    }
+
+    fn apply(&self, record: Record, state: &mut State, writes: &mut Writes) -> Result<()> {
+        self.stage.apply(self.of, record, state, writes)
+    }
+
+    /// Waits for a record, or for the gate to close.
+    async fn wait(&self, next: Offset) -> Result<()> {
+        let closing = Box::pin(self.seams.gate.closing());
+        match select(self.seams.log.wait(self.of, next), closing).await {
+            Either::Left((waited, _)) => waited.map_err(Error::from),
+            Either::Right(_) => Ok(()),
+        }
+    }
+
+    /// True when nothing came for a while.
+    async fn idle(&self, next: Offset) -> Result<bool> {
+        let wait = self.seams.log.wait(self.of, next);
+        let pause = self.seams.timer.pause(self.options.commit_idle);
+        match select(wait, pause).await {
+            Either::Left((waited, _)) => waited.map(|()| false).map_err(Error::from),
+            Either::Right(_) => Ok(true),
+        }
+    }
+
+    /// Publishes, awaits every acknowledgement, then writes online: in this order, so that nobody sees a number whose
+    /// consequences could still be lost.
+    async fn flush(&self, next: Offset, state: &mut State, writes: &mut Writes) -> Result<()> {
+        let mut batch = Vec::with_capacity(writes.publish.len() + writes.dead.len());
+        for publish in writes.publish.drain(..) {
+            batch.push(Append {
+                to: publish.to,
+                time: millrace_events::LogTime(publish.record.log_time_us),
+                key: publish.key,
+                value: publish.record.encode_to_vec().into(),
+            });
+        }
+        for letter in writes.dead.drain(..) {
+            batch.push(Append {
+                to: TopicPartition::new(Topic::DeadLetters, 0),
+                time: millrace_events::LogTime(letter.log_time_us),
+                key: Bytes::copy_from_slice(&self.of.partition.to_be_bytes()),
+                value: letter.encode_to_vec().into(),
+            });
+        }
+        if !batch.is_empty() {
+            self.seams.log.append(batch).await?;
+        }
+        let mut online = writes.take_online();
+        online.push(self.progress(next, state)?);
+        self.seams.online.write(online).await?;
+        Ok(())
+    }
+
+    fn progress(&self, next: Offset, state: &mut State) -> Result<OnlineWrite> {
+        let clock_us = self.stage.clock(state)?.map_or(0, |clock| clock.0);
+        Ok(OnlineWrite::Put {
+            key: views::progress_key(self.of),
+            value: views::ProgressRecord { next, clock_us }.encode_to_vec().into(),
+            version: Version { generation: self.generation, offset: next },
+        })
+    }
+
+    fn report(&self, state: &mut State, next: Offset) -> Result<()> {
+        let clock = self.stage.clock(state)?;
+        let counts = self.stage.counts(state)?;
+        let committed = state.offset();
+        self.board.update(self.of, |status| {
+            status.committed = committed;
+            status.applied = next;
+            status.clock = clock;
+            status.counts = counts;
+            status.error = None;
+        });
+        Ok(())
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

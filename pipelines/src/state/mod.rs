@@ -1,0 +1,67 @@
+//! Job state: what the jobs of one topic partition remember, with the offset up to which they remember it.
+//!
+//! [`StateStore`] is the seam (fjall embedded, an object store in a cluster). [`State`] is what a job sees: typed values
+//! by key, read through a bounded cache and written back together with the offset in one atomic commit.
+
+mod fjall;
+mod key;
+mod view;
+
+pub mod toy;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millrace_events::TopicPartition;
+use millrace_log::Offset;
+
+pub use fjall::FjallStateStore;
+pub use key::StateKey;
+pub use view::{Present, State, StateValue};
+
+use crate::Result;
+
+/// What a commit changes: a value for a key, or its absence.
+pub type StateWrite = (Bytes, Option<Bytes>);
+
+/// Opens the state of a topic partition.
+///
+/// Laws: opening fences every earlier opening of the same partition: its commits *and its reads* then answer
+/// [`crate::Error::Fenced`], because an owner that was replaced and reads what its successor committed would take its own
+/// unfinished records for duplicates; a commit is atomic; a commit that answered is never undone by a later one that was not durable; what is durable of the
+/// state was committed after everything published before it was durable.
+#[async_trait]
+pub trait StateStore: Send + Sync + 'static {
+    /// Takes the partition over and reads its state as of the last commit.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    async fn open(&self, of: TopicPartition) -> Result<Box<dyn PartitionState>>;
+}
+
+/// The committed state of one topic partition.
+#[async_trait]
+pub trait PartitionState: Send + Sync {
+    /// The committed value of `key`. Called for every key a job touches that is not cached: it must be fast.
+    ///
+    /// # Errors
+    /// [`crate::Error::Fenced`] after a newer opening; otherwise when the store cannot be read now.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>>;
+
+    /// Up to `limit` committed pairs after `after`, in order of key.
+    ///
+    /// # Errors
+    /// As of [`PartitionState::get`].
+    fn scan(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>>;
+
+    /// The offset committed last: the next record to apply.
+    fn offset(&self) -> Offset;
+
+    /// Commits writes and the offset they lead to, together or not at all.
+    ///
+    /// # Errors
+    /// [`crate::Error::Fenced`] after a newer opening; otherwise when the store cannot be written now.
+    async fn commit(&mut self, writes: Vec<StateWrite>, offset: Offset) -> Result<()>;
+}
+
+/// The reserved key that holds the offset, in stores that keep it beside the values.
+pub(crate) const OFFSET_KEY: &[u8] = &[0];

@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""segment-analytics-python, unmodified, against a running server: six calls, gzip, and retries that count once.
+
+tests/sdk/run.sh sets up the SDK and calls this. Exit codes: 0 passed, 1 failed, 2 could not run.
+"""
+
+import argparse
+import http.client
+import http.server
+import json
+import os
+import sys
+import threading
+import time
+import urllib.parse
+import uuid
+
+try:
+    from segment.analytics.client import Client
+except ImportError:
+    print("the Segment SDK is not there: run tests/sdk/run.sh", file=sys.stderr)
+    sys.exit(2)
+
+WAIT_SECONDS = 30
+PAGE = 1000
+
+
+class Failed(Exception):
+    pass
+
+
+def check(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+class Platform:
+    """What the server says, for comparison. Reads only what was appended since this object was made."""
+
+    def __init__(self, url, admin_token, api_token):
+        self.at = urllib.parse.urlsplit(url)
+        self.admin_token = admin_token
+        self.api_token = api_token
+        self.places = {p: held["end"] for p, held in self.json("/v1/status")["log"]["actions"].items()}
+        self.records = []
+
+    def get(self, path, token):
+        connection = http.client.HTTPConnection(self.at.hostname, self.at.port or 80, timeout=15)
+        try:
+            connection.request("GET", path, headers={"Authorization": "Bearer " + token} if token else {})
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        check(response.status == 200, f"GET {path}: {response.status} {body[:200]!r}")
+        return response, body
+
+    def json(self, path):
+        return json.loads(self.get(path, self.api_token)[1])
+
+    def read_on(self):
+        """Everything in `actions` since the start, ticks left out."""
+        for partition in self.places:
+            while True:
+                at = self.places[partition]
+                path = f"/v1/log/actions?partition={partition}&from={at}&limit={PAGE}"
+                response, body = self.get(path, self.admin_token)
+                self.records += [r for r in map(json.loads, body.splitlines()) if r["type"] != "tick"]
+                self.places[partition] = int(response.headers["x-millrace-next-offset"])
+                if self.places[partition] <= at:
+                    break
+        return self.records
+
+    def with_id(self, message_id):
+        return [r for r in self.read_on() if r.get("message_id") == message_id]
+
+    def engagement(self, post):
+        """The counters, once everything sent so far is visible."""
+        until(lambda: self.json("/v1/status")["caught_up"], "the jobs catch up")
+        return self.json(f"/v1/posts/{urllib.parse.quote(post, safe='')}/engagement")
+
+
+def until(true, what):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        check(time.monotonic() < deadline, f"waited {WAIT_SECONDS} s for: {what}")
+        time.sleep(0.05)
+
+
+class FlakyProxy:
+    """Hands requests on to the server. The first `times` answers are lost on the way back, after the server took the batch.
+
+    mode "drop": the connection is closed instead of an answer; "503": a 503 instead; "503-wait": the same with Retry-After.
+    """
+
+    def __init__(self, url, mode, times=1):
+        at = urllib.parse.urlsplit(url)
+        left = [times]
+        self.requests = []
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                proxy.requests.append(dict(self.headers))
+                server = http.client.HTTPConnection(at.hostname, at.port or 80, timeout=15)
+                server.request("POST", self.path, body, dict(self.headers))
+                response = server.getresponse()
+                status, answer, after = response.status, response.read(), response.headers.get("Retry-After")
+                server.close()
+                if left[0] > 0:
+                    left[0] -= 1
+                    if mode == "drop":
+                        self.close_connection = True
+                        self.connection.close()
+                        return
+                    status, answer = 503, b'{"code":"unavailable","message":"the answer was lost"}'
+                    after = "1" if mode == "503-wait" else None
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer)))
+                if after:
+                    self.send_header("Retry-After", after)
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def sent_by(args, url, gzip, calls):
+    """Runs `calls` with a client and waits until the client says that all is delivered."""
+    errors = []
+    client = Client(args.write_key, host=url, gzip=gzip, on_error=lambda error, batch: errors.append(error), upload_interval=0.2)
+    calls(client)
+    client.flush()
+    client.shutdown()
+    check(not errors, f"the SDK reports {errors}")
+
+
+def six_calls(args, gzip):
+    run = uuid.uuid4().hex[:12]
+    platform = Platform(args.to, args.admin_token, args.api_token)
+    user, author, post = f"reader-{run}", f"author-{run}", f"post-{run}"
+
+    def calls(client):
+        client.identify(user, {"plan": "free", "name": "Zoë"}, message_id=f"{run}-identify")
+        client.track(author, "Post Created", {"post_id": post, "text": "hello", "tags": ["sdk"]}, message_id=f"{run}-created")
+        client.track(user, "postLiked", {"post_id": post}, message_id=f"{run}-liked")
+        client.track(user, "Post Viewed", {"post_id": post, "dwell_ms": 1200}, message_id=f"{run}-viewed")
+        client.track(None, "Signup Started", {"n": 1.5}, anonymous_id=f"anon-{run}", message_id=f"{run}-custom")
+        client.page(user, "docs", "Start", {"path": "/start"}, message_id=f"{run}-page")
+        client.screen(user, "app", "Home", {"n": 1}, message_id=f"{run}-screen")
+        client.group(user, f"team-{run}", {"size": 3}, message_id=f"{run}-group")
+        client.alias(f"anon-{run}", user, message_id=f"{run}-alias")
+
+    sent_by(args, args.to, gzip, calls)
+    expected = {
+        "identify": ("identify", user, None),
+        "created": ("track", author, "post_created"),
+        "liked": ("track", user, "post_liked"),
+        "viewed": ("track", user, "post_viewed"),
+        "custom": ("track", None, "signup_started"),
+        "page": ("page", user, None),
+        "screen": ("screen", user, None),
+        "group": ("group", user, None),
+        "alias": ("alias", user, None),
+    }
+    for name, (kind, who, event) in expected.items():
+        found = platform.with_id(f"{run}-{name}")
+        check(len(found) == 1, f"{name} is in the log {len(found)} times")
+        record = found[0]
+        check(record["type"] == kind, f"{name} came in as {record['type']}")
+        check((record.get("user_id") or None) == who, f"{name} is by {record.get('user_id')}")
+        check(event is None or record["event"] == event, f"{name} is called {record.get('event')}")
+    custom = platform.with_id(f"{run}-custom")[0]
+    check(custom["anonymous_id"] == f"anon-{run}", "the anonymous id is kept")
+    check(platform.with_id(f"{run}-group")[0].get("group_id") == f"team-{run}", "the group id is kept")
+    check(platform.with_id(f"{run}-alias")[0].get("previous_id") == f"anon-{run}", "the previous id is kept")
+    counters = platform.engagement(post)
+    totals = counters["totals"]
+    check(counters["author_id"] == author, f"the author is {counters['author_id']}")
+    check((totals["likes"], totals["views"], totals["unique_viewers"]) == (1, 1, 1), f"the counters are {totals}")
+
+
+def a_retry_counts_once(args, gzip, mode, times):
+    run = uuid.uuid4().hex[:12]
+    platform = Platform(args.to, args.admin_token, args.api_token)
+    author, post = f"author-{run}", f"post-{run}"
+
+    def calls(client):
+        client.track(author, "post_created", {"post_id": post, "text": "hello"}, message_id=f"{run}-0")
+        for n in range(1, 21):
+            client.track(f"reader-{run}-{n % 5}", "post_commented", {"post_id": post, "text": "x"}, message_id=f"{run}-{n}")
+        client.track(author, "post_shared", {"post_id": post}, message_id=f"{run}-21")
+
+    with FlakyProxy(args.to, mode, times) as proxy:
+        sent_by(args, proxy.url, gzip, calls)
+    check(len(proxy.requests) > times, f"the SDK sent {len(proxy.requests)} requests: no retry took place")
+    if gzip:
+        check(all(r.get("Content-Encoding") == "gzip" for r in proxy.requests), "every request was compressed")
+    copies = [len(platform.with_id(f"{run}-{n}")) for n in range(22)]
+    check(min(copies) >= 1, f"an event is missing from the log: {copies}")
+    check(max(copies) >= 1 + times, f"the log holds no duplicate, so this proved nothing: {copies}")
+    totals = platform.engagement(post)["totals"]
+    check((totals["comments"], totals["shares"]) == (20, 1), f"comments and shares are {totals}, not 20 and 1")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    env = os.environ
+    parser.add_argument("--to", default=env.get("MILLRACE_TO", "http://127.0.0.1:8080"))
+    parser.add_argument("--write-key", default=env.get("MILLRACE_WRITE_KEY", "dev"))
+    parser.add_argument("--admin-token", default=env.get("MILLRACE_ADMIN_TOKEN", ""))
+    parser.add_argument("--api-token", default=env.get("MILLRACE_API_TOKEN", ""))
+    args = parser.parse_args()
+    tests = [("six calls", lambda gzip: six_calls(args, gzip))]
+    for mode, times in [("drop", 1), ("drop", 3), ("503", 2), ("503-wait", 1)]:
+        name = f"a retry counts once ({mode}, {times} answers lost)"
+        tests.append((name, lambda gzip, mode=mode, times=times: a_retry_counts_once(args, gzip, mode, times)))
+    failed = 0
+    for name, test in tests:
+        for gzip in (False, True):
+            label = f"segment-python: {name}{', gzip' if gzip else ''}"
+            try:
+                test(gzip)
+                print(f"ok      {label}", flush=True)
+            except Failed as why:
+                failed += 1
+                print(f"FAILED  {label}: {why}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except OSError as error:
+        print(f"segment-python: cannot reach the server: {error}", file=sys.stderr)
+        sys.exit(2)
