@@ -80,11 +80,14 @@ done
 get /readyz >/dev/null || { cat "$scratch/up.log" >&2; fail "not ready within 30 seconds; its output is above"; }
 cat "$scratch/up.log"
 
+# A hundred events a second of their own time, ending about now: a feed of last year's posts would say little.
+history=(--seed "$seed" --users "$users" --events "$events" --start "$(date -u -d "-$((events / 100)) seconds" +%Y-%m-%dT%H:%M:%SZ)")
+
 say "Sending $users users and $events events in (seed $seed)"
-"$millrace" simulate --seed "$seed" --users "$users" --events "$events" --to "$url" --wait | tee "$scratch/simulate.log"
+"$millrace" simulate "${history[@]}" --to "$url" --wait | tee "$scratch/simulate.log"
 
 # The same seed is the same events: written to a file they say who follows most, and so has a feed worth showing.
-"$millrace" simulate --seed "$seed" --users "$users" --events "$events" --out "$scratch/events.ndjson" >/dev/null
+"$millrace" simulate "${history[@]}" --out "$scratch/events.ndjson"
 viewers=$(awk '/"event":"user_followed"/ && match($0, /"userId":"[^"]*"/) { n[substr($0, RSTART + 10, RLENGTH - 11)]++ }
     END { for (u in n) print n[u], u }' "$scratch/events.ndjson" | sort -k1,1nr -k2,2 | awk 'NR <= 50 {print $2}')
 for viewer in $viewers; do
@@ -112,8 +115,9 @@ while read -r item; do
         "$(field clicks <<<"$counts")" "$(field likes <<<"$counts")" "$(field comments <<<"$counts")" "$(field shares <<<"$counts")"
 done <"$scratch/items" | sort -k2,2nr | awk 'NR <= 5'
 
-say "Rates"
+say "Rates, and how far everything is (GET /v1/status)"
 tail -n 1 "$scratch/simulate.log"
+"$millrace" status --to "$url"
 
 if [ -n "${ONCE:-}" ]; then
     say "Stopping"
@@ -124,4 +128,6 @@ fi
 
 say "Serving on $url until Ctrl-C"
 echo "try: curl '$url/v1/feeds/home?viewer=$viewer&limit=5&explain=true'"
+# From here on a signal is the expected end.
+trap 'exit 0' INT TERM
 wait "$server"

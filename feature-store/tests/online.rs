@@ -191,6 +191,31 @@ async fn races_leave_the_newest_versions() {
     assert_eq!(content(&*store, 10).await, toy.content());
 }
 
+/// Readers that ask for records and lists while these are written for the first time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn races_leave_nothing_old_in_the_caches() {
+    let (store, _embedded, _dir) = embedded(FjallOnlineOptions::default());
+    for round in 0..40_u64 {
+        let keys: Vec<_> = (0..400).map(|i| record(POST, &format!("p{round}-{i}"))).collect();
+        let lists: Vec<_> = (0..50).map(|i| list(FOLLOWING, &format!("u{round}-{i}"))).collect();
+        let puts = keys.iter().map(|key| put(key, "there", at(round)));
+        let batch = puts.chain(lists.iter().map(|of| insert(of, 1, "m", at(round)))).collect();
+        let writer = tokio::spawn({
+            let store = store.clone();
+            async move { store.write(batch).await.unwrap() }
+        });
+        while !writer.is_finished() {
+            store.get(&keys).await.unwrap();
+            store.heads(&lists, 5).await.unwrap();
+        }
+        writer.await.unwrap();
+        let values = store.get(&keys).await.unwrap();
+        assert!(values.iter().all(Option::is_some), "a record is missing in round {round}");
+        let heads = store.heads(&lists, 5).await.unwrap();
+        assert!(heads.iter().all(|head| head.len() == 1), "a list is empty in round {round}");
+    }
+}
+
 /// A write with its version drawn from a few, so that many meet.
 fn any_write() -> impl Strategy<Value = OnlineWrite> {
     let key = (prop::sample::select(vec![POST, USER]), "[ab\0]{1,2}").prop_map(|(view, id)| record(view, &id));

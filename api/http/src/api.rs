@@ -22,7 +22,7 @@ use crate::access::Access;
 use crate::body::Budget;
 use crate::error::ApiError;
 use crate::status::StatusSource;
-use crate::{cors, ingest, routes};
+use crate::{cors, ingest, metrics, routes};
 
 /// The most ingest requests that wait for the log at one time; more are told to come back.
 pub const INGEST_IN_FLIGHT_MAX: usize = 4096;
@@ -31,7 +31,7 @@ pub const INGEST_IN_FLIGHT_MAX: usize = 4096;
 pub const READS_IN_FLIGHT_MAX: usize = 256;
 
 /// After this long without an answer the caller is told to come back.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Knows what this process still waits for before it can do its work.
 pub trait Readiness: Send + Sync + 'static {
@@ -107,8 +107,8 @@ impl Api {
         let answer = AssertUnwindSafe(self.route(request)).catch_unwind();
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok(response)) => response,
-            Ok(Err(_)) => ApiError::panicked().into_response(),
-            Err(_) => ApiError::timed_out().into_response(),
+            Ok(Err(_)) => unrouted(ApiError::panicked()),
+            Err(_) => unrouted(ApiError::timed_out()),
         }
     }
 
@@ -123,10 +123,16 @@ impl Api {
             cors::allow(response.headers_mut(), origin);
             return response;
         }
-        let Ok(_place) = self.shared.reads.try_acquire() else { return ApiError::overloaded().into_response() };
+        let Ok(_place) = self.shared.reads.try_acquire() else { return unrouted(ApiError::overloaded()) };
         let request = request.map(Body::new);
         self.routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
     }
+}
+
+fn unrouted(error: ApiError) -> Response {
+    let response = error.into_response();
+    metrics::unrouted(response.status());
+    response
 }
 
 impl fmt::Debug for Api {

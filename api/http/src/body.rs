@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::error::ApiError;
 
 /// How long a body may take to arrive.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What all bodies that are being read or waiting for the log may hold together, in bytes.
 pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;

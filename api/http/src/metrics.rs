@@ -8,6 +8,9 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 
+/// The route of what has none.
+const UNKNOWN: &str = "unknown";
+
 /// When a request arrived.
 pub(crate) struct Started(Instant);
 
@@ -27,12 +30,17 @@ impl Started {
     }
 }
 
+/// Counts an answer that no route gave: shed, timed out or after a panic.
+pub(crate) fn unrouted(status: StatusCode) {
+    metrics::counter!("millrace_http_requests_total", "route" => UNKNOWN, "status" => status_name(status)).increment(1);
+}
+
 /// Counts every answer of a router.
 pub(crate) async fn measure(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let started = Started::now();
     let response = next.run(request).await;
     // The pattern, never the path as sent: a label per post would be as many series as posts.
-    let route = path.map_or(Cow::Borrowed("unknown"), |path| Cow::Owned(path.as_str().to_owned()));
+    let route = path.map_or(Cow::Borrowed(UNKNOWN), |path| Cow::Owned(path.as_str().to_owned()));
     started.answered(route, response.status());
     response
 }

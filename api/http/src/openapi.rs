@@ -6,7 +6,7 @@ use axum::response::Response;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
@@ -26,7 +26,7 @@ use crate::routes;
         routes::log::records, document,
     ),
     components(schemas(Problem<'static>)),
-    modifiers(&Security, &Ingest),
+    modifiers(&Security, &Ingest, &Described),
     tags(
         (name = "ingest", description = "The Segment HTTP Tracking API"),
         (name = "feeds", description = "What to show"),
@@ -74,12 +74,9 @@ impl Modify for Ingest {
         for (name, _) in DOORS {
             let problem = || {
                 let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-                ResponseBuilder::new().description("not accepted").content("application/json", content).build()
+                ResponseBuilder::new().content("application/json", content).build()
             };
-            let accepted = ResponseBuilder::new()
-                .description("durable in the log")
-                .content("application/json", ContentBuilder::new().build())
-                .build();
+            let accepted = ResponseBuilder::new().content("application/json", ContentBuilder::new().build()).build();
             let body = RequestBodyBuilder::new()
                 .description(Some("JSON, whatever the content type says; gzip allowed"))
                 .content("application/json", ContentBuilder::new().build())
@@ -88,7 +85,7 @@ impl Modify for Ingest {
             let operation = OperationBuilder::new()
                 .tag("ingest")
                 .operation_id(Some(format!("ingest_{name}")))
-                .summary(Some("Takes events in"))
+                .summary(Some("Takes events in; 200 when they are durable in the log."))
                 .request_body(Some(body))
                 .response("200", accepted)
                 .response("400", problem())
@@ -97,6 +94,25 @@ impl Modify for Ingest {
                 .securities(Some([SecurityRequirement::default(), write_key]))
                 .build();
             openapi.paths.paths.insert(format!("/v1/{name}"), PathItem::new(HttpMethod::Post, operation));
+        }
+    }
+}
+
+/// Every response needs words of its own, and those of a status are always the same here.
+struct Described;
+
+impl Modify for Described {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let items = openapi.paths.paths.values_mut();
+        let operations = items.flat_map(|item| [&mut item.get, &mut item.post]).flatten();
+        for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
+            let RefOr::T(response) = response else { continue };
+            response.description = match status.as_bytes() {
+                [b'2', ..] => "answered",
+                [b'4', ..] => "the request has to be changed: `code` and `detail` say how",
+                _ => "the same request may be sent again later",
+            }
+            .to_owned();
         }
     }
 }

@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How connections are served.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeOptions {
-    /// The most connections at one time; more wait to be accepted.
+    /// The most connections at one time; more wait to be accepted. Each is a file handle, and the stores need theirs.
     pub connections_max: usize,
     /// How long requests in progress may go on after the shutdown began.
     pub grace: Duration,
@@ -36,7 +36,7 @@ pub struct ServeOptions {
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { connections_max: 4096, grace: Duration::from_secs(5) }
+        Self { connections_max: 1024, grace: Duration::from_secs(5) }
     }
 }
 

@@ -18,8 +18,11 @@ pub trait StatusSource: Send + Sync + 'static {
 #[schema(as = Status)]
 pub struct StatusReport {
     /// Topic → partition → what it holds.
+    // Keys of JSON objects are strings, whatever they are here.
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, LogPartition>>)]
     pub log: BTreeMap<String, BTreeMap<u32, LogPartition>>,
     /// Job → partition → how far it is.
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, JobPartition>>)]
     pub jobs: BTreeMap<String, BTreeMap<u32, JobPartition>>,
     /// Job → how many late events it has counted.
     pub late: BTreeMap<String, u64>,

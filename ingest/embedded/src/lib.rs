@@ -12,7 +12,7 @@
 
 mod error;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -67,40 +67,42 @@ pub enum Durability {
 pub struct Embedded {
     dir: PathBuf,
     options: Options,
-    open: RwLock<Option<Open>>,
-    /// Every space ever asked for: outlives a reopen that failed half way.
-    names: Mutex<BTreeSet<Arc<str>>>,
+    open: RwLock<Option<Database>>,
+    /// Every space ever asked for: outlives a reopen, also one that failed half way.
+    slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     failed: AtomicBool,
     epoch: AtomicU64,
 }
 
-struct Open {
-    db: Database,
-    spaces: HashMap<Arc<str>, Keyspace>,
+/// Where a space's handle of fjall's stands while the database is open. Each use looks here, so that a reopen can take
+/// every handle back; a lock of its own keeps readers of different spaces out of each other's way.
+struct Slot {
+    name: String,
+    keyspace: RwLock<Option<Keyspace>>,
 }
 
 /// A named, ordered map of bytes inside the database. Cheap to clone; survives [`Embedded::reopen`].
 #[derive(Clone)]
 pub struct Space {
     embedded: Arc<Embedded>,
-    name: Arc<str>,
+    slot: Arc<Slot>,
 }
 
 /// Writes that happen together or not at all, in order, over any spaces of one database.
 #[derive(Default)]
 pub struct Batch {
-    writes: Vec<(Arc<str>, Slice, Option<Slice>)>,
+    writes: Vec<(Arc<Slot>, Slice, Option<Slice>)>,
 }
 
 impl Batch {
     /// Sets `key` in `space`.
     pub fn put(&mut self, space: &Space, key: impl Into<Slice>, value: impl Into<Slice>) {
-        self.writes.push((space.name.clone(), key.into(), Some(value.into())));
+        self.writes.push((space.slot.clone(), key.into(), Some(value.into())));
     }
 
     /// Deletes `key` from `space`.
     pub fn delete(&mut self, space: &Space, key: impl Into<Slice>) {
-        self.writes.push((space.name.clone(), key.into(), None));
+        self.writes.push((space.slot.clone(), key.into(), None));
     }
 
     /// How many writes it holds.
@@ -126,7 +128,7 @@ impl Embedded {
             dir,
             options,
             open: RwLock::new(Some(open)),
-            names: Mutex::default(),
+            slots: Mutex::default(),
             failed: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
         }))
@@ -137,15 +139,16 @@ impl Embedded {
     /// # Errors
     /// As of [`Embedded::open`].
     pub fn space(self: &Arc<Self>, name: &str) -> Result<Space> {
-        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let open = guard.as_mut().ok_or_else(closed)?;
-        let name: Arc<str> = Arc::from(name);
-        self.names().insert(name.clone());
-        if !open.spaces.contains_key(&name) {
-            let keyspace = make_keyspace(&open.db, &name, &self.options)?;
-            open.spaces.insert(name.clone(), keyspace);
+        let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let db = guard.as_ref().ok_or_else(closed)?;
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get(name) {
+            return Ok(Space { embedded: self.clone(), slot: slot.clone() });
         }
-        Ok(Space { embedded: self.clone(), name })
+        let keyspace = RwLock::new(Some(make_keyspace(db, name, &self.options)?));
+        let slot = Arc::new(Slot { name: name.to_owned(), keyspace });
+        slots.insert(name.to_owned(), slot.clone());
+        Ok(Space { embedded: self.clone(), slot })
     }
 
     /// The names of all spaces on disk.
@@ -153,7 +156,7 @@ impl Embedded {
     /// # Errors
     /// When the database is closed.
     pub fn space_names(&self) -> Result<Vec<String>> {
-        self.with_open(|open| Ok(open.db.list_keyspace_names().iter().map(ToString::to_string).collect()))
+        self.with_open(|db| Ok(db.list_keyspace_names().iter().map(ToString::to_string).collect()))
     }
 
     /// Drops a space whole, at once, whatever it holds. Using a [`Space`] of that name afterwards is an error.
@@ -161,15 +164,14 @@ impl Embedded {
     /// # Errors
     /// As of [`Embedded::write`].
     pub fn drop_space(&self, name: &str) -> Result<()> {
-        let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let open = guard.as_mut().ok_or_else(closed)?;
-        self.names().remove(name);
-        let keyspace = match open.spaces.remove(name) {
-            Some(keyspace) => keyspace,
-            None if open.db.keyspace_exists(name) => make_keyspace(&open.db, name, &self.options)?,
-            None => return Ok(()),
+        let guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let db = guard.as_ref().ok_or_else(closed)?;
+        let keyspace = match self.slots().remove(name) {
+            Some(slot) => slot.keyspace.write().unwrap_or_else(PoisonError::into_inner).take(),
+            None if db.keyspace_exists(name) => Some(make_keyspace(db, name, &self.options)?),
+            None => None,
         };
-        let dropped = open.db.delete_keyspace(keyspace);
+        let dropped = keyspace.map_or(Ok(()), |keyspace| db.delete_keyspace(keyspace));
         drop(guard);
         dropped.map_err(|e| self.failure("drop a space", e))
     }
@@ -180,18 +182,20 @@ impl Embedded {
     /// [`ErrorKind::Failed`] when a write failed, now or before: nothing more can be written until [`Embedded::reopen`].
     /// The batch may be there after reopening.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
-        let done = self.with_open(|open| {
-            let mut writes =
-                OwnedWriteBatch::with_capacity(open.db.clone(), batch.writes.len()).durability(match durability {
-                    Durability::Ordered => None,
-                    Durability::Synced => Some(PersistMode::SyncData),
-                });
-            for (name, key, value) in batch.writes {
-                let keyspace = open.spaces.get(&name).ok_or_else(|| no_space(&name))?;
-                match value {
-                    Some(value) => writes.insert(keyspace, key, value),
-                    None => writes.remove(keyspace, key),
-                }
+        let done = self.with_open(|db| {
+            let durability = match durability {
+                Durability::Ordered => None,
+                Durability::Synced => Some(PersistMode::SyncData),
+            };
+            let mut writes = OwnedWriteBatch::with_capacity(db.clone(), batch.writes.len()).durability(durability);
+            for (slot, key, value) in batch.writes {
+                slot.with(|keyspace| {
+                    match value {
+                        Some(value) => writes.insert(keyspace, key, value),
+                        None => writes.remove(keyspace, key),
+                    }
+                    Ok(())
+                })?;
             }
             Ok(writes.commit())
         })?;
@@ -203,7 +207,7 @@ impl Embedded {
     /// # Errors
     /// As of [`Embedded::write`].
     pub fn sync(&self) -> Result<()> {
-        let done = self.with_open(|open| Ok(open.db.persist(PersistMode::SyncAll)))?;
+        let done = self.with_open(|db| Ok(db.persist(PersistMode::SyncAll)))?;
         done.map_err(|e| self.failure("sync", e))
     }
 
@@ -219,13 +223,16 @@ impl Embedded {
     pub fn reopen(&self) -> Result<()> {
         let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
         // The database must be gone before it is opened again: its lock file is held until the last handle drops.
-        drop(guard.take());
-        let mut open = open_database(&self.dir, &self.options)?;
-        for name in self.names().iter() {
-            let keyspace = make_keyspace(&open.db, name, &self.options)?;
-            open.spaces.insert(name.clone(), keyspace);
+        for slot in self.slots().values() {
+            drop(slot.keyspace.write().unwrap_or_else(PoisonError::into_inner).take());
         }
-        *guard = Some(open);
+        drop(guard.take());
+        let db = open_database(&self.dir, &self.options)?;
+        for slot in self.slots().values() {
+            let keyspace = make_keyspace(&db, &slot.name, &self.options)?;
+            *slot.keyspace.write().unwrap_or_else(PoisonError::into_inner) = Some(keyspace);
+        }
+        *guard = Some(db);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.failed.store(false, Ordering::Release);
         Ok(())
@@ -241,11 +248,11 @@ impl Embedded {
         &self.dir
     }
 
-    fn names(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with_open<T>(&self, call: impl FnOnce(&Open) -> Result<T>) -> Result<T> {
+    fn with_open<T>(&self, call: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         let guard = self.open.read().unwrap_or_else(PoisonError::into_inner);
         call(guard.as_ref().ok_or_else(closed)?)
     }
@@ -316,19 +323,26 @@ impl Space {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.slot.name
     }
 
     fn with_keyspace<T>(&self, call: impl FnOnce(&Keyspace) -> Result<T>) -> Result<T> {
-        self.embedded.with_open(|open| call(open.spaces.get(&self.name).ok_or_else(|| no_space(&self.name))?))
+        self.slot.with(call)
     }
 
     fn read_error(&self, cause: fjall::Error) -> Error {
-        Error::with_source(ErrorKind::Io, format!("cannot read space {}", self.name), cause)
+        Error::with_source(ErrorKind::Io, format!("cannot read space {}", self.slot.name), cause)
     }
 }
 
-fn open_database(dir: &Path, options: &Options) -> Result<Open> {
+impl Slot {
+    fn with<T>(&self, call: impl FnOnce(&Keyspace) -> Result<T>) -> Result<T> {
+        let keyspace = self.keyspace.read().unwrap_or_else(PoisonError::into_inner);
+        call(keyspace.as_ref().ok_or_else(|| no_space(&self.name))?)
+    }
+}
+
+fn open_database(dir: &Path, options: &Options) -> Result<Database> {
     let opened = Database::builder(dir)
         .cache_size(options.cache_bytes)
         .max_journaling_size(options.journal_bytes_max.max(64 * 1024 * 1024))
@@ -338,7 +352,7 @@ fn open_database(dir: &Path, options: &Options) -> Result<Open> {
         // Batches say themselves when they must be on disk.
         .manual_journal_persist(true)
         .open();
-    let db = opened.map_err(|e| match e {
+    opened.map_err(|e| match e {
         fjall::Error::Locked => Error::with_source(
             ErrorKind::Locked,
             format!(
@@ -348,8 +362,7 @@ fn open_database(dir: &Path, options: &Options) -> Result<Open> {
             e,
         ),
         e => Error::with_source(ErrorKind::Io, format!("cannot open the database in {}", dir.display()), e),
-    })?;
-    Ok(Open { db, spaces: HashMap::new() })
+    })
 }
 
 fn make_keyspace(db: &Database, name: &str, options: &Options) -> Result<Keyspace> {
@@ -363,7 +376,7 @@ fn closed() -> Error {
 }
 
 fn no_space(name: &str) -> Error {
-    Error::new(ErrorKind::Failed, format!("space {name} was dropped"))
+    Error::new(ErrorKind::Failed, format!("space {name} is closed: it was dropped, or the database is being reopened"))
 }
 
 #[cfg(test)]

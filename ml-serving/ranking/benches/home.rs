@@ -2,6 +2,7 @@
 //!
 //! Over the embedded store, whose cache is the size of the default. Every sample is another viewer's first page, or the
 //! page that follows it, so that a viewer's own lists are not always cached.
+
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up should stop")]
 
 use std::sync::Arc;

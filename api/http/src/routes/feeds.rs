@@ -19,7 +19,7 @@ use crate::error::{ApiError, Problem};
 #[into_params(parameter_in = Query)]
 pub(crate) struct HomeParams {
     /// For whom.
-    #[param(required = true)]
+    #[param(required = true, min_length = 1, max_length = 200)]
     viewer: Option<String>,
     /// How many items, 1 to 100; 20 when absent.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]

@@ -24,6 +24,11 @@ async fn the_document_is_openapi_3_1_and_every_path_in_it_is_there() {
         let answer = harness.get_as(&path, &format!("Bearer {ADMIN_TOKEN}")).await;
         assert!(!answer.body.contains(r#""code":"not_found""#) && answer.status != 405, "{path}");
     }
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    for response in operations.flat_map(|operation| operation["responses"].as_object().unwrap().values()) {
+        assert!(response["description"].is_string(), "{response}");
+    }
     for (name, _) in ingest::DOORS {
         assert!(document["paths"][format!("/v1/{name}")]["post"].is_object(), "{name}");
     }

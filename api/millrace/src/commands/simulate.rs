@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use millrace_events::{Micros, parse_rfc3339};
+use millrace_log::{Clock, WallClock};
 use millrace_simulator::population::{Options, Population, RATE_MAX, USERS_MAX};
 
 use super::client::{Client, Server, is_closed_pipe, say};
@@ -59,7 +60,7 @@ pub(crate) struct Args {
 
 fn time(text: &str) -> Result<Micros, String> {
     if text == "now" {
-        return Ok(millrace_log::Clock::received(&millrace_log::WallClock));
+        return Ok(WallClock.received());
     }
     parse_rfc3339(text).map_err(|error| error.to_string())
 }

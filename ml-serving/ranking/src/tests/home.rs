@@ -49,6 +49,16 @@ async fn a_block_hides_both_ways_and_a_mute_one_way() {
 }
 
 #[tokio::test]
+async fn the_first_of_very_many_blocks_still_counts() {
+    let mut world = ann_follows_two().await;
+    world.insert(BLOCKED, "ann", "bob", NOW_US - HOUR_US).await;
+    for nth in 0..2_100 {
+        world.insert(BLOCKED, "ann", format!("x{nth}"), NOW_US).await;
+    }
+    check_removed(&world.home("ann", 10, None).await, &[("b1", "blocked"), ("b2", "blocked")], &["c1", "c2"]);
+}
+
+#[tokio::test]
 async fn an_unfollowed_author_is_gone_at_once() {
     let mut world = ann_follows_two().await;
     world.remove(FOLLOWING, "ann", "bob").await;

@@ -1,0 +1,162 @@
+//! The wire form: the published `.proto` and the Rust types are one, and what was written once can be read for ever.
+
+use millrace_events::{
+    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Personal, Position, PostContent, format_rfc3339,
+    parse_rfc3339,
+};
+use proptest::prelude::*;
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value};
+
+fn pool() -> DescriptorPool {
+    let files = protox::compile(["millrace.proto"], ["proto"]).expect("the published .proto compiles");
+    DescriptorPool::from_file_descriptor_set(files).expect("the published .proto is complete")
+}
+
+fn content() -> PostContent {
+    PostContent {
+        text: "hello".to_owned(),
+        tags: vec!["a".to_owned(), "b".to_owned()],
+        lang: "en".to_owned(),
+        kind: "text".to_owned(),
+        reply_to: "p0".to_owned(),
+        repost_of: "p9".to_owned(),
+        url: "https://example.org/".to_owned(),
+    }
+}
+
+fn envelope() -> Envelope {
+    Envelope {
+        message_id: "m1".to_owned(),
+        minted_id: true,
+        source: "web".to_owned(),
+        kind: Kind::Track as i32,
+        event: "post_created".to_owned(),
+        user_id: "ada".to_owned(),
+        anonymous_id: "anon".to_owned(),
+        event_time_us: 1_700_000_000_000_000,
+        received_us: 1_700_000_000_000_001,
+        action: Some(Action {
+            kind: ActionKind::PostCreated as i32,
+            post_id: "p1".to_owned(),
+            target_id: "bob".to_owned(),
+            tag: "t".to_owned(),
+            slate: "s".to_owned(),
+            position: Some(0),
+            dwell_ms: Some(12),
+            comment_id: "c".to_owned(),
+        }),
+        group_id: "g".to_owned(),
+        previous_id: "before".to_owned(),
+        personal: Some(Personal {
+            name: "Post Created".to_owned(),
+            properties: r#"{"post_id":"p1"}"#.into(),
+            traits: "{}".into(),
+            context: r#"{"ip":"127.0.0.1"}"#.into(),
+            content: Some(content()),
+        }),
+    }
+}
+
+fn derived() -> Derived {
+    Derived {
+        position: Position { generation: 1, partition: 2, offset: 3, index: 4 },
+        previous: Some(Position { generation: 1, partition: 2, offset: 1, index: 0 }),
+        log_time_us: 1_700_000_000_000_002,
+        late: true,
+        tick: true,
+        kind: ActionKind::TagUnfollowed as i32,
+        actor: "ada".to_owned(),
+        post_id: "p1".to_owned(),
+        target_id: "bob".to_owned(),
+        event_time_us: -5,
+        dwell_ms: Some(7),
+        content: Some(content()),
+    }
+}
+
+fn dead_letter() -> DeadLetter {
+    DeadLetter {
+        id: "actions-1-2-3-posts".to_owned(),
+        reason: "not_the_author".to_owned(),
+        detail: "only the author may".to_owned(),
+        source: "web".to_owned(),
+        by: "posts".to_owned(),
+        payload: "{}".into(),
+        truncated: true,
+        log_time_us: 9,
+        position: Some(Position { generation: 1, partition: 2, offset: 3, index: 0 }),
+    }
+}
+
+/// Encodes with our types, reads with the published schema: nothing unknown, every field set, and the same bytes back.
+#[track_caller]
+fn check<M: Message>(name: &str, message: &M) {
+    let bytes = message.encode_to_vec();
+    let descriptor = pool().get_message_by_name(&format!("millrace.v1.{name}")).expect("the message is published");
+    let read = DynamicMessage::decode(descriptor, bytes.as_slice()).expect("the published schema reads it");
+    assert_no_unknown(name, &read);
+    for field in read.descriptor().fields() {
+        assert!(read.has_field(&field), "{name}.{} is not set: the sample or a number differs", field.name());
+    }
+    assert_eq!(read.encode_to_vec(), bytes, "{name}: both write the same bytes");
+}
+
+fn assert_no_unknown(path: &str, message: &DynamicMessage) {
+    assert_eq!(message.unknown_fields().count(), 0, "{path} has fields that the published schema does not know");
+    for (field, value) in message.fields() {
+        if let Value::Message(inner) = value {
+            assert_no_unknown(&format!("{path}.{}", field.name()), inner);
+        }
+    }
+}
+
+#[test]
+fn the_published_schema_and_the_types_are_one() {
+    check("Envelope", &envelope());
+    check("Derived", &derived());
+    check("DeadLetter", &dead_letter());
+}
+
+#[test]
+fn the_published_actions_are_the_known_ones() {
+    let published = pool().get_enum_by_name("millrace.v1.ActionKind").expect("the enum is published");
+    for &kind in ActionKind::KNOWN {
+        let name = format!("ACTION_KIND_{}", kind.as_str().to_uppercase());
+        let value = published.get_value_by_name(&name).unwrap_or_else(|| panic!("{name} is not published"));
+        assert_eq!(value.number(), kind as i32);
+    }
+    assert_eq!(published.values().count(), ActionKind::KNOWN.len() + 1);
+}
+
+/// What version 1 wrote. To publish a version: `MILLRACE_WRITE_FIXTURES=1 cargo test -p millrace-events`, in a new folder.
+#[test]
+fn every_published_version_still_decodes() {
+    fn fixture<M: Message + Default + PartialEq + std::fmt::Debug>(name: &str, expected: &M) {
+        let path = format!("{}/fixtures/v1/{name}.bin", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("MILLRACE_WRITE_FIXTURES").is_some() {
+            std::fs::write(&path, expected.encode_to_vec()).expect("the fixture can be written");
+        }
+        let bytes = std::fs::read(&path).expect("the fixture is there");
+        let read = M::decode(bytes.as_slice()).expect("what was written once can be read for ever");
+        assert_eq!(&read, expected);
+    }
+    fixture("envelope", &envelope());
+    fixture("derived", &derived());
+    fixture("dead_letter", &dead_letter());
+    fixture("tick", &Envelope::tick());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_decode_or_fail_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _envelope = Envelope::decode(bytes.as_slice());
+        let _derived = Derived::decode(bytes.as_slice());
+        let _letter = DeadLetter::decode(bytes.as_slice());
+    }
+
+    #[test]
+    fn times_survive_their_text(micros in -62_135_596_800_000_000_i64..253_402_207_200_000_000) {
+        prop_assert_eq!(parse_rfc3339(&format_rfc3339(micros)).ok(), Some(micros));
+    }
+}
