@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-embedded lint fmt crash-test simulation bench clean
+.PHONY: help setup build demo test test-embedded acceptance lint fmt crash-test simulation bench clean
 
 CARGO := . scripts/env.sh && cargo
 
@@ -26,6 +26,9 @@ test: ## formatting, lints, all tests, the layer table, documentation
 test-embedded: setup ## only the tests, with nothing but this machine
 	$(CARGO) test --locked --workspace
 
+acceptance: build ## real clients, and real data where MILLRACE_REAL_DATA says: tests/README.md
+	@. scripts/env.sh && tests/acceptance.sh "$$CARGO_TARGET_DIR/release/millrace"
+
 lint: ## clippy and formatting
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -33,11 +36,12 @@ lint: ## clippy and formatting
 fmt: ## format everything
 	$(CARGO) fmt --all
 
-crash-test: ## kill -9 during an import, N times (default 200)
-	$(CARGO) test --locked --release -p millrace --test it crash
+crash-test: ## kill -9 at random during an import, N times (default 200)
+	@. scripts/env.sh && MILLRACE_CRASH_KILLS="$${N:-200}" cargo test --locked -p millrace --test it crash -- --nocapture
 
 simulation: ## the deterministic simulation over SEEDS seeds (default 20000)
-	$(CARGO) test --locked --release -p millrace-pipelines --test simulation
+	@. scripts/env.sh && MILLRACE_SIMULATION_SEEDS="$${SEEDS:-20000}" \
+		cargo test --locked --release -p millrace-pipelines --test simulation every_seed -- --nocapture
 
 bench: ## the benchmarks behind BENCHMARKS.md
 	$(CARGO) bench --locked --workspace

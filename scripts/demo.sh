@@ -8,6 +8,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
 . scripts/env.sh
 
+# What is set for another Millrace is not for this one.
+unset "${!MILLRACE_@}"
+
 seed=${SEED:-1} users=${USERS:-500} events=${EVENTS:-20000}
 bold=$'\033[1m' plain=$'\033[0m'
 [ -t 1 ] || bold='' plain=''
@@ -59,7 +62,8 @@ field() {
         exit
     }'
 }
-get() { curl --fail --silent --show-error --max-time 20 "$url$1"; }
+# Never through a proxy: the server is on this machine.
+get() { curl --noproxy "*" --fail --silent --show-error --max-time 20 "$url$1"; }
 
 say "Building (optimised; a few minutes the first time)"
 cargo build --locked --release -p millrace
@@ -73,7 +77,7 @@ url="http://127.0.0.1:$port"
 "$millrace" up --data-dir "$data_dir" --listen "127.0.0.1:$port" >"$scratch/up.log" 2>&1 &
 server=$!
 for _ in $(seq 300); do
-    if curl --fail --silent --max-time 2 "$url/readyz" >/dev/null; then break; fi
+    if curl --noproxy "*" --fail --silent --max-time 2 "$url/readyz" >/dev/null; then break; fi
     kill -0 "$server" 2>/dev/null || { cat "$scratch/up.log" >&2; fail "millrace up ended; its output is above"; }
     sleep 0.1
 done

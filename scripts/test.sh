@@ -20,4 +20,6 @@ step "formatting" cargo fmt --all --check
 step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "tests, the layer table among them" cargo test --locked --workspace
 step "documentation" docs
+# The SDKs are installed from their registries, which takes the network each time: make acceptance runs them.
+step "acceptance from outside, without SDKs" env SDK=0 tests/acceptance.sh "$CARGO_TARGET_DIR/debug/millrace"
 printf '\ntest: all passed\n'

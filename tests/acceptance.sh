@@ -21,6 +21,9 @@ fail() {
 [ -x "$binary" ] || fail 2 "no binary at $binary: build it, or give its path"
 
 export MILLRACE_TO=http://127.0.0.1:$port MILLRACE_DATA_DIR=$scratch/data
+# For the server and for everyone who reads its log here.
+MILLRACE_ADMIN_TOKEN=acceptance-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
+export MILLRACE_ADMIN_TOKEN
 start() {
     "$binary" up --listen "127.0.0.1:$port" --clock replay >>"$scratch/up.log" 2>&1 &
     server=$!
@@ -45,9 +48,6 @@ recount() { "$here/recount/recount.py" --data "$MILLRACE_REAL_DATA/gharchive" "$
 import() { "$binary" import gharchive "${files[@]}" --wait || fail 1 "the import did not end well"; }
 
 start
-MILLRACE_ADMIN_TOKEN=$(cat "$MILLRACE_DATA_DIR/admin-token")
-export MILLRACE_ADMIN_TOKEN
-
 if [ -n "${MILLRACE_REAL_DATA:-}" ]; then
     # In the order of time: replay time only goes forward.
     files=("$MILLRACE_REAL_DATA"/gharchive/2015-*.gz "$MILLRACE_REAL_DATA"/gharchive/min-*.gz)
@@ -67,7 +67,6 @@ if [ -n "${MILLRACE_REAL_DATA:-}" ]; then
     step "the same on an empty directory, with kill -9 ($kills times)"
     rm -rf "$MILLRACE_DATA_DIR"
     start
-    MILLRACE_ADMIN_TOKEN=$(cat "$MILLRACE_DATA_DIR/admin-token")
     import >"$scratch/import.log" 2>&1 &
     importer=$!
     for _ in $(seq "$kills"); do

@@ -7,6 +7,7 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use millrace_collector::{Refusal, RefusalKind};
+use millrace_events::UnknownTopic;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -67,6 +68,10 @@ impl ApiError {
             "post_not_found",
             "no post has this id, or its creation has not been applied yet",
         )
+    }
+
+    pub(crate) fn no_topic(error: &UnknownTopic) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_topic", error.to_string())
     }
 
     pub(crate) fn method_not_allowed(allow: Option<&'static str>) -> Self {

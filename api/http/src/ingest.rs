@@ -28,6 +28,13 @@ pub(crate) struct Door {
     call: Option<Call>,
 }
 
+impl Door {
+    /// Which call comes through it.
+    pub(crate) fn call(self) -> Option<Call> {
+        self.call
+    }
+}
+
 /// The doors under `/v1/`, long and short names.
 pub(crate) const DOORS: &[(&str, Door)] = &[
     ("track", Door { route: "/v1/track", call: Some(Call::Track) }),
@@ -81,7 +88,7 @@ where
     let (parts, body) = request.into_parts();
     let Held { bytes, share } = body::read(&shared.bodies, &parts.headers, body, shared.state.body_bytes_max).await?;
     let mut rejected = 0;
-    if let Some(call) = door.call {
+    if let Some(call) = door.call() {
         let _place = shared.enter_ingest()?;
         let request = millrace_collector::Request {
             authorization: text(&parts.headers, &AUTHORIZATION),

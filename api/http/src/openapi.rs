@@ -3,8 +3,10 @@
 use std::sync::OnceLock;
 
 use axum::response::Response;
+use millrace_collector::Call;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
@@ -71,15 +73,16 @@ struct Ingest;
 
 impl Modify for Ingest {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        for (name, _) in DOORS {
+        for (name, door) in DOORS {
             let problem = || {
                 let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
                 ResponseBuilder::new().content("application/json", content).build()
             };
             let accepted = ResponseBuilder::new().content("application/json", ContentBuilder::new().build()).build();
+            let schema = if matches!(door.call(), Some(Call::Batch)) { batch() } else { event() };
             let body = RequestBodyBuilder::new()
                 .description(Some("JSON, whatever the content type says; gzip allowed"))
-                .content("application/json", ContentBuilder::new().build())
+                .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
                 .build();
             let write_key = SecurityRequirement::new::<_, [String; 0], String>("write_key", []);
             let operation = OperationBuilder::new()
@@ -96,6 +99,33 @@ impl Modify for Ingest {
             openapi.paths.paths.insert(format!("/v1/{name}"), PathItem::new(HttpMethod::Post, operation));
         }
     }
+}
+
+/// One call. An event that lacks something is no error of the request: it is answered with 200 and goes to the dead letters.
+fn event() -> Object {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let time = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let object = || ObjectBuilder::new().schema_type(Type::Object);
+    object()
+        .description(Some("A Segment call. In a batch it has a `type` too."))
+        .property("event", text())
+        .property("userId", text())
+        .property("anonymousId", text())
+        .property("messageId", text())
+        .property("timestamp", time())
+        .property("sentAt", time())
+        .property("properties", object())
+        .property("traits", object())
+        .property("context", object())
+        .build()
+}
+
+fn batch() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("batch", ArrayBuilder::new().items(event()))
+        .required("batch")
+        .build()
 }
 
 /// Every response needs words of its own, and those of a status are always the same here.

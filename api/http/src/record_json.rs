@@ -83,10 +83,32 @@ fn sent(bytes: &Bytes) -> Option<Sent> {
     }
     // A line is a record, so breaks between tokens go; inside of JSON strings they cannot stand.
     let text = String::from_utf8_lossy(bytes).replace(['\n', '\r'], " ");
+    if nesting(&text) > NESTING_MAX {
+        return Some(Sent::Text(text));
+    }
     Some(
         RawValue::from_string(text)
             .map_or_else(|_| Sent::Text(String::from_utf8_lossy(bytes).into_owned()), Sent::Json),
     )
+}
+
+/// What is nested deeper than this is written as text: most parsers give up at 128 levels, and a line holds a few itself.
+const NESTING_MAX: usize = 64;
+
+/// At least how deep the JSON in `text` is nested; brackets inside of strings count too, which only errs to the safe side.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 #[derive(Serialize)]

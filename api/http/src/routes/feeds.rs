@@ -198,7 +198,7 @@ pub(crate) struct AuthorFeedItem {
 
 /// A page of an author's posts, newest first.
 #[utoipa::path(get, path = "/v1/feeds/author/{author_id}", tag = "feeds",
-    params(("author_id" = String, Path, description = "Whose"), AuthorParams), responses(
+    params(("author_id" = String, Path, description = "Whose", min_length = 1, max_length = 200), AuthorParams), responses(
     (status = 200, body = AuthorFeed), (status = "4XX", body = Problem), (status = "5XX", body = Problem),
 ))]
 pub(crate) async fn author(

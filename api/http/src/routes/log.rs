@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use millrace_events::{Topic, TopicPartition};
+use millrace_events::{Topic, TopicPartition, UnknownTopic};
 use millrace_log::{EventLog, Offset};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -47,7 +47,7 @@ pub(crate) async fn records(
     Id(topic): Id,
     Params(params): Params<LogParams>,
 ) -> Result<Response, ApiError> {
-    let topic: Topic = topic.parse().map_err(|e| ApiError::invalid("unknown_topic", format!("{e}")))?;
+    let topic: Topic = topic.parse().map_err(|e: UnknownTopic| ApiError::no_topic(&e))?;
     let partition = params.partition.as_deref().unwrap_or("0").parse();
     let partition =
         partition.map_err(|_| ApiError::invalid("invalid_partition", "partition must be a whole number"))?;

@@ -37,7 +37,7 @@ pub(crate) struct Post {
 
 /// A post.
 #[utoipa::path(get, path = "/v1/posts/{post_id}", tag = "posts",
-    params(("post_id" = String, Path, description = "Which")), responses(
+    params(("post_id" = String, Path, description = "Which", min_length = 1, max_length = 200)), responses(
     (status = 200, body = Post), (status = "4XX", body = Problem), (status = "5XX", body = Problem),
 ))]
 pub(crate) async fn post(State(shared): State<Arc<Shared>>, Id(post_id): Id) -> Answer<Post> {
@@ -88,7 +88,7 @@ pub(crate) struct Totals {
 
 /// The counters of a post; zeros for one that nobody has reacted to.
 #[utoipa::path(get, path = "/v1/posts/{post_id}/engagement", tag = "posts",
-    params(("post_id" = String, Path, description = "Which")), responses(
+    params(("post_id" = String, Path, description = "Which", min_length = 1, max_length = 200)), responses(
     (status = 200, body = Engagement), (status = "4XX", body = Problem), (status = "5XX", body = Problem),
 ))]
 pub(crate) async fn engagement(State(shared): State<Arc<Shared>>, Id(post_id): Id) -> Answer<Engagement> {

@@ -1,0 +1,205 @@
+//! A server of its own for each test, and a client for it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// The binary under test.
+pub(crate) const MILLRACE: &str = env!("CARGO_BIN_EXE_millrace");
+
+/// How long anything may take before the test fails; far above what it should.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `millrace up`; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) port: u16,
+    dir: PathBuf,
+    http: reqwest::Client,
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A `millrace` command without the variables of the machine it runs on.
+pub(crate) fn millrace(args: &[&str]) -> Command {
+    let mut command = Command::new(MILLRACE);
+    command.args(args).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLRACE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Server {
+    /// Starts on `dir` and waits until it is ready.
+    pub(crate) async fn start(dir: &Path, clock: &str) -> Self {
+        Self::start_on(dir, clock, free_port(), &[]).await
+    }
+
+    /// Starts on a port with further arguments.
+    pub(crate) async fn start_on(dir: &Path, clock: &str, port: u16, args: &[&str]) -> Self {
+        let child = millrace(&["up", "--clock", clock, "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .arg(dir)
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let mut server = Self { child, port, dir: dir.to_path_buf(), http };
+        let begun = Instant::now();
+        loop {
+            if server.try_get("/readyz").await.is_some_and(|(status, _)| status == 200) {
+                return server;
+            }
+            assert!(server.child.try_wait().unwrap().is_none(), "the server ended before it was ready");
+            assert!(begun.elapsed() < PATIENCE, "the server was not ready in time");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; must end with success within a few seconds.
+    pub(crate) fn stop(mut self) {
+        let begun = Instant::now();
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "a server that was told to stop ended with {status}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "stopping took {:?}", begun.elapsed());
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory, bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    pub(crate) fn admin_token(&self) -> String {
+        std::fs::read_to_string(self.dir.join("admin-token")).unwrap().trim().to_owned()
+    }
+
+    async fn try_get(&self, path: &str) -> Option<(u16, Vec<u8>)> {
+        let answer = self.http.get(format!("{}{path}", self.url())).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.bytes().await.ok()?.to_vec()))
+    }
+
+    /// `GET path`: the status and the JSON.
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let (status, body) = self.try_get(path).await.unwrap_or_else(|| panic!("no answer to GET {path}"));
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// `POST path`: the status, `Retry-After`, and the JSON.
+    pub(crate) async fn post(&self, path: &str, key: &str, body: Vec<u8>, gzip: bool) -> (u16, Option<String>, Value) {
+        let mut request = self.http.post(format!("{}{path}", self.url())).basic_auth(key, Some("")).body(body);
+        if gzip {
+            request = request.header("content-encoding", "gzip");
+        }
+        let answer = request.send().await.unwrap_or_else(|e| panic!("no answer to POST {path}: {e}"));
+        let retry_after = answer.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.unwrap_or_default();
+        (status, retry_after, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// Sends calls as one batch, which must be accepted.
+    pub(crate) async fn send(&self, calls: &[Value]) {
+        let (status, _, answer) = self.post("/v1/batch", "dev", batch(calls), false).await;
+        assert_eq!((status, &answer), (200, &json!({"success": true})));
+    }
+
+    /// Waits until everything acknowledged is visible.
+    pub(crate) async fn caught_up(&self) {
+        let begun = Instant::now();
+        while self.get("/v1/status").await.1["caught_up"] != true {
+            assert!(begun.elapsed() < PATIENCE, "not caught up in time: {}", self.get("/v1/status").await.1);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// All records of a topic, as JSON.
+    pub(crate) async fn records(&self, topic: &str) -> Vec<Value> {
+        let (_, status) = self.get("/v1/status").await;
+        let partitions = status["log"][topic].as_object().unwrap().clone();
+        let mut records = Vec::new();
+        for (partition, bounds) in partitions {
+            let (mut from, end) = (bounds["start"].as_u64().unwrap(), bounds["end"].as_u64().unwrap());
+            while from < end {
+                let url = format!("{}/v1/log/{topic}?partition={partition}&from={from}&limit=1000", self.url());
+                let answer = self.http.get(url).bearer_auth(self.admin_token()).send().await.unwrap();
+                assert_eq!(answer.status().as_u16(), 200);
+                let text = answer.text().await.unwrap();
+                let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                assert!(!lines.is_empty(), "{topic}/{partition} has no record at {from}, but ends at {end}");
+                from += lines.len() as u64;
+                records.extend(lines);
+            }
+        }
+        records
+    }
+
+    /// The items of a viewer's feed: post ids, over all pages.
+    pub(crate) async fn feed(&self, viewer: &str) -> Vec<String> {
+        let mut posts = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let (status, page) = self.get(&format!("/v1/feeds/home?viewer={viewer}&limit=50{cursor}")).await;
+            assert_eq!(status, 200, "{page}");
+            let items = page["items"].as_array().unwrap();
+            posts.extend(items.iter().map(|item| item["post_id"].as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return posts,
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone when it was stopped or killed.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// One `track` call.
+pub(crate) fn track(user: &str, event: &str, properties: Value) -> Value {
+    json!({"type": "track", "userId": user, "event": event, "properties": properties})
+}
+
+/// The body of a batch.
+pub(crate) fn batch(calls: &[Value]) -> Vec<u8> {
+    json!({ "batch": calls }).to_string().into_bytes()
+}
+
+/// Runs `millrace verify` on a data directory that no server has open: equal or not, and the content hash.
+pub(crate) fn verify(dir: &Path) -> (bool, String) {
+    let output = millrace(&["verify", "--json", "--data-dir"]).arg(dir).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("verify said {:?}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(output.status.code(), Some(i32::from(report["equal"] != true)), "{report}");
+    assert!(report["difference"].is_null() || report["equal"] == false);
+    if report["equal"] != true {
+        println!("verify: {report}");
+    }
+    (report["equal"] == true, report["content_hash"].as_str().unwrap().to_owned())
+}
