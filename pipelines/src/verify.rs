@@ -142,8 +142,8 @@ impl Replay {
                     let records = self.live.read(of, next, READ_BYTES).await?;
                     for record in records.into_iter().filter(|r| r.offset < end) {
                         next = record.offset + 1;
-                        let derived: Derived =
-                            decode("a re-keyed record", record.value.clone()).map_err(|_| Error::corrupt("a re-keyed record", of))?;
+                        let derived: Derived = decode("a re-keyed record", record.value.clone())
+                            .map_err(|_| Error::corrupt("a re-keyed record", of))?;
                         let at = derived.position;
                         let source = TopicPartition::new(Topic::Actions, at.partition);
                         let beyond = self.reached.get(&source).is_none_or(|reached| at.offset >= *reached);
@@ -152,9 +152,14 @@ impl Replay {
                         }
                         marks.insert(at.partition, at);
                         live_count += 1;
-                        let again = self.recorder.published.get(published_key(of, at)).map_err(|e| scratch_failed(&e))?;
+                        let again =
+                            self.recorder.published.get(published_key(of, at)).map_err(|e| scratch_failed(&e))?;
                         if again.as_deref() != Some(&xxh3_128(&record.value).to_be_bytes()[..]) {
-                            let why = if again.is_some() { "a replay publishes another" } else { "a replay does not publish it" };
+                            let why = if again.is_some() {
+                                "a replay publishes another"
+                            } else {
+                                "a replay does not publish it"
+                            };
                             report.difference = Some(format!("{of} has {derived:?}: {why}"));
                             return Ok(());
                         }
@@ -184,8 +189,7 @@ impl Recorder {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let found =
-                self.published.range(from, Bound::Unbounded, SCAN_KEYS).map_err(|e| scratch_failed(&e))?;
+            let found = self.published.range(from, Bound::Unbounded, SCAN_KEYS).map_err(|e| scratch_failed(&e))?;
             let Some((last, _)) = found.last() else { return Ok(count) };
             count += found.len() as u64;
             after = Some(last.to_vec());

@@ -14,7 +14,7 @@ use divan::{Bencher, black_box};
 use millrace_collector::{Collector, CollectorOptions};
 use millrace_events::{LogTime, TopicPartition};
 use millrace_feature_store::online::toy::ToyStore;
-use millrace_http::{Access, Api, ApiState, Readiness, StatusReport, StatusSource};
+use millrace_http::{Access, Api, ApiState, Readiness, StatusReport, StatusSource, Verification, Verifier};
 use millrace_log::{Append, Bounds, EventLog, Offset, Record, Result, WallClock};
 use millrace_ranking::{Ranker, RankerOptions};
 use tokio::runtime::Builder;
@@ -68,6 +68,16 @@ impl Readiness for Process {
     }
 }
 
+impl Verifier for Process {
+    fn begin(&self) -> Verification {
+        Verification::default()
+    }
+
+    fn state(&self) -> Verification {
+        Verification::default()
+    }
+}
+
 fn api() -> Api {
     let log = Arc::new(Nowhere);
     let options = CollectorOptions { accept_any_key: true, ..CollectorOptions::default() };
@@ -78,6 +88,7 @@ fn api() -> Api {
         status: Arc::new(Process),
         log,
         readiness: Arc::new(Process),
+        verifier: Arc::new(Process),
         metrics: Arc::new(String::new),
         access: Access { api_token: None, admin_token: "x".to_owned() },
     })

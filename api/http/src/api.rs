@@ -21,6 +21,7 @@ use tower_http::normalize_path::NormalizePath;
 use crate::access::Access;
 use crate::body::Budget;
 use crate::error::ApiError;
+use crate::routes::verify::Verifier;
 use crate::status::StatusSource;
 use crate::{cors, ingest, metrics, routes};
 
@@ -57,6 +58,8 @@ pub struct ApiState {
     pub log: Arc<dyn EventLog>,
     /// Knows what is missing.
     pub readiness: Arc<dyn Readiness>,
+    /// Compares what is live with a replay of the log.
+    pub verifier: Arc<dyn Verifier>,
     /// Renders the metrics.
     pub metrics: MetricsSource,
     /// Who may read what.

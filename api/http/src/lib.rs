@@ -27,6 +27,7 @@ pub use body::{BODIES_BYTES_MAX, BODY_TIMEOUT, DRAIN_BYTES_MAX};
 pub use openapi::openapi_json;
 pub use record_json::record_json;
 pub use routes::log::{LOG_ANSWER_BYTES_MAX, LOG_LIMIT_MAX, NEXT_OFFSET};
+pub use routes::verify::{Verification, Verifier};
 pub use serve::{HEAD_BYTES_MAX, HEAD_TIMEOUT, ServeOptions, serve};
 pub use status::{JobPartition, LogPartition, StatusReport, StatusSource};
 

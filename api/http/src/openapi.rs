@@ -25,7 +25,7 @@ use crate::routes;
     paths(
         routes::feeds::home, routes::feeds::author, routes::posts::post, routes::posts::engagement,
         routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
-        routes::log::records, document,
+        routes::log::records, routes::verify::begin, routes::verify::state, document,
     ),
     components(schemas(Problem<'static>)),
     modifiers(&Security, &Ingest, &Described),

@@ -119,7 +119,11 @@ impl Config {
         }
         for source in &sources {
             ensure!(!source.name.is_empty(), "a write key needs a name");
-            ensure!(source.write_key.len() >= 8, "the write key of source {} is shorter than 8 characters", source.name);
+            ensure!(
+                source.write_key.len() >= 8,
+                "the write key of source {} is shorter than 8 characters",
+                source.name
+            );
         }
         let roles = args.roles.clone().or(file.roles);
         let config = Config {
@@ -171,7 +175,8 @@ impl Config {
 }
 
 fn read_file(path: &Path) -> anyhow::Result<FileConfig> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the config file {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the config file {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("cannot understand the config file {}", path.display()))
 }
 
@@ -210,7 +215,11 @@ mod tests {
     fn a_file_gives_what_flags_leave_open_and_unknown_names_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.toml");
-        std::fs::write(&path, "clock = \"replay\"\nroles = [\"api\"]\n[[sources]]\nname = \"a\"\nwrite_key = \"12345678\"\n").unwrap();
+        std::fs::write(
+            &path,
+            "clock = \"replay\"\nroles = [\"api\"]\n[[sources]]\nname = \"a\"\nwrite_key = \"12345678\"\n",
+        )
+        .unwrap();
         let args = ConfigArgs { config: Some(path.clone()), clock: Some(ClockMode::Wall), ..ConfigArgs::default() };
         let config = Config::load(&args).unwrap();
         assert_eq!((config.clock, config.roles.len(), config.sources.len()), (ClockMode::Wall, 1, 1));

@@ -6,10 +6,12 @@ mod config;
 mod measure;
 mod metrics;
 mod up;
+mod verifier;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use commands::client::Client;
 use commands::local::LocalRecords;
 use tracing_subscriber::EnvFilter;
 
@@ -18,7 +20,11 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(name = "millrace", version, about = "Every user action of a social product, as ranked feeds and live numbers")]
+#[command(
+    name = "millrace",
+    version,
+    about = "Every user action of a social product, as ranked feeds and live numbers"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -61,7 +67,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Some(records) => commands::tail::run_with(&args, &records).await,
             None => commands::tail::run(args).await,
         },
-        Command::Dlq(args) => commands::dlq::run(args).await,
+        Command::Dlq(args) => match LocalRecords::when_no_server(&args.server, &args.admin.data_dir).await? {
+            Some(records) => {
+                let client = Client::new(&args.server)?.with_write_key(&args.write_key);
+                commands::dlq::run_with(args.what, &records, &client).await
+            }
+            None => commands::dlq::run(args).await,
+        },
         Command::Status(args) => commands::status::run(args).await,
         Command::Verify(args) => commands::verify::run(args).await,
         Command::Bench(args) => commands::bench::run(args).await,

@@ -34,6 +34,7 @@ pub(crate) fn usage(process: u32) -> Option<Usage> {
 /// The median, the 99th percentile and the maximum, after sorting.
 pub(crate) fn percentiles(samples: &mut [Duration]) -> Option<(Duration, Duration, Duration)> {
     samples.sort_unstable();
-    let at = |share: f64| samples.get(((samples.len() as f64 * share) as usize).min(samples.len().checked_sub(1)?)).copied();
+    let at =
+        |share: f64| samples.get(((samples.len() as f64 * share) as usize).min(samples.len().checked_sub(1)?)).copied();
     Some((at(0.5)?, at(0.99)?, at(1.0)?))
 }

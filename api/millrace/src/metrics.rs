@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use millrace_collector::Collector;
 use millrace_http::MetricsSource;
 
@@ -22,12 +23,31 @@ pub(crate) fn source(collector: Arc<Collector>, status: Arc<Status>) -> MetricsS
     })
 }
 
+/// Bounds of the buckets of a request's duration, seconds: around what is promised for feeds and ingest.
+const DURATION_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+
+/// How often samples are folded into their buckets, so that they do not pile up when nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 fn recorder() -> Option<PrometheusHandle> {
-    match PrometheusBuilder::new().install_recorder() {
-        Ok(handle) => Some(handle),
-        // A second platform in the same process (tests) shares the first one's recorder, but cannot render it.
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &DURATION_BUCKETS);
+    let installed = builder.map_err(|e| e.to_string()).and_then(|b| b.install_recorder().map_err(|e| e.to_string()));
+    match installed {
+        Ok(handle) => {
+            let upkeep = handle.clone();
+            tokio::spawn(async move {
+                let mut every = tokio::time::interval(UPKEEP);
+                loop {
+                    every.tick().await;
+                    upkeep.run_upkeep();
+                }
+            });
+            Some(handle)
+        }
+        // A second platform in the same process shares the first one's recorder, but cannot render it.
         Err(error) => {
-            tracing::debug!(%error, "metrics are recorded by another platform of this process");
+            tracing::debug!(error, "metrics are recorded by another platform of this process");
             None
         }
     }

@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::assemble::{self, Jobs, Status, Stores};
 use crate::commands::local::LocalDoor;
 use crate::config::{ClockMode, Config, ConfigArgs, Role};
+use crate::verifier::LiveVerifier;
 
 /// Starts the platform and serves until Ctrl-C
 #[derive(Args, Clone, Debug)]
@@ -81,6 +82,14 @@ impl Platform {
             status: status.clone(),
             log: stores.log.clone(),
             readiness: status.clone(),
+            verifier: Arc::new(LiveVerifier {
+                config: config.clone(),
+                log: stores.log.clone(),
+                online: stores.online.clone(),
+                status: status.clone(),
+                gate: jobs.as_ref().map(|jobs| (jobs.gate.clone(), jobs.partitions().to_vec())),
+                last: Arc::default(),
+            }),
             metrics: crate::metrics::source(collector.clone(), status.clone()),
             access: Access { api_token: config.api_token.clone(), admin_token },
         };

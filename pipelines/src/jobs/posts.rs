@@ -29,7 +29,9 @@ impl Job for Posts {
         let known = state.get::<Post>(&key)?;
         let refusal = match (kind, known) {
             (ActionKind::PostCreated, None) => None,
-            (ActionKind::PostCreated, Some(_)) => Some(("post_exists", "a post with this post_id exists: use a new id")),
+            (ActionKind::PostCreated, Some(_)) => {
+                Some(("post_exists", "a post with this post_id exists: use a new id"))
+            }
             (_, None) => Some(("unknown_post", "no post with this post_id was created before")),
             (_, Some(post)) if post.0.author_id != record.actor => {
                 Some(("not_the_author", "only the author of a post may edit or delete it"))

@@ -104,8 +104,12 @@ impl StageOne {
     fn rekey(&self, action: &Action, record: Derived, state: &mut State, writes: &mut Writes) -> Result<()> {
         let actor = record.actor.clone();
         match action.kind() {
-            ActionKind::UserFollowed | ActionKind::UserUnfollowed | ActionKind::UserBlocked
-            | ActionKind::UserUnblocked | ActionKind::UserMuted | ActionKind::UserUnmuted
+            ActionKind::UserFollowed
+            | ActionKind::UserUnfollowed
+            | ActionKind::UserBlocked
+            | ActionKind::UserUnblocked
+            | ActionKind::UserMuted
+            | ActionKind::UserUnmuted
                 if action.target_id == actor =>
             {
                 standing(state)?.refused += 1;
@@ -136,9 +140,7 @@ impl StageOne {
             | ActionKind::PostHidden
             | ActionKind::PostSaved
             | ActionKind::PostCommented
-            | ActionKind::PostReported => {
-                self.send(Topic::ReactionEvents, &action.post_id, record, state, writes)
-            }
+            | ActionKind::PostReported => self.send(Topic::ReactionEvents, &action.post_id, record, state, writes),
             ActionKind::Custom
             | ActionKind::UserRegistered
             | ActionKind::SearchPerformed

@@ -11,8 +11,8 @@ use millrace_feature_store::views::{self, EngagementRecord, PostRecord, SeenReco
 use millrace_feature_store::{OnlineStore, RecordKey};
 use millrace_log::toy::ToyLog;
 use millrace_log::{Append, EventLog};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::stage_of;
 use crate::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
@@ -129,15 +129,35 @@ async fn reactions_are_counted_and_a_like_is_a_state() {
     let mut bench = Bench::new();
     use ActionKind::*;
     for (actor, kind) in [
-        ("a", PostViewed), ("a", PostViewed), ("b", PostViewed), ("a", PostClicked), ("a", PostLiked),
-        ("a", PostLiked), ("b", PostLiked), ("b", PostUnliked), ("c", PostUnliked), ("a", PostCommented),
-        ("a", PostCommented), ("a", PostShared), ("a", PostSaved), ("a", PostHidden), ("a", PostReported),
+        ("a", PostViewed),
+        ("a", PostViewed),
+        ("b", PostViewed),
+        ("a", PostClicked),
+        ("a", PostLiked),
+        ("a", PostLiked),
+        ("b", PostLiked),
+        ("b", PostUnliked),
+        ("c", PostUnliked),
+        ("a", PostCommented),
+        ("a", PostCommented),
+        ("a", PostShared),
+        ("a", PostSaved),
+        ("a", PostHidden),
+        ("a", PostReported),
     ] {
         bench.act(actor, kind, "p", "").await;
     }
     bench.settle().await;
     let expected = EngagementRecord {
-        views: 3, unique_viewers: 2, clicks: 1, likes: 1, comments: 2, shares: 1, saves: 1, hides: 1, reports: 1,
+        views: 3,
+        unique_viewers: 2,
+        clicks: 1,
+        likes: 1,
+        comments: 2,
+        shares: 1,
+        saves: 1,
+        hides: 1,
+        reports: 1,
     };
     assert_eq!(bench.totals("p").await, expected);
     let seen: SeenRecord = bench.record(views::seen_key("a", "p")).await.unwrap();
@@ -163,15 +183,29 @@ async fn only_its_author_edits_or_deletes_a_post() {
     let mut bench = Bench::new();
     use ActionKind::*;
     for (actor, kind, post) in [
-        ("a", PostEdited, "p"), ("a", PostCreated, "p"), ("b", PostCreated, "p"), ("b", PostEdited, "p"),
-        ("b", PostDeleted, "p"), ("a", PostEdited, "p"), ("a", PostCreated, "q"), ("a", PostDeleted, "q"),
-        ("a", PostEdited, "q"), ("a", PostDeleted, "q"), ("a", PostCreated, "q"),
+        ("a", PostEdited, "p"),
+        ("a", PostCreated, "p"),
+        ("b", PostCreated, "p"),
+        ("b", PostEdited, "p"),
+        ("b", PostDeleted, "p"),
+        ("a", PostEdited, "p"),
+        ("a", PostCreated, "q"),
+        ("a", PostDeleted, "q"),
+        ("a", PostEdited, "q"),
+        ("a", PostDeleted, "q"),
+        ("a", PostCreated, "q"),
     ] {
         bench.act(actor, kind, post, "").await;
         bench.settle().await;
     }
     let reasons = [
-        "unknown_post", "post_exists", "not_the_author", "not_the_author", "post_deleted", "post_deleted", "post_exists",
+        "unknown_post",
+        "post_exists",
+        "not_the_author",
+        "not_the_author",
+        "post_deleted",
+        "post_deleted",
+        "post_exists",
     ];
     assert_eq!(bench.dead(), reasons);
     let p: PostRecord = bench.record(views::record(views::POST, "p")).await.unwrap();
@@ -269,8 +303,14 @@ async fn a_commit_beyond_the_end_of_the_log_refuses_to_go_on() {
         timer: Arc::new(NoTimer),
         gate: Gate::default(),
     };
-    let worker =
-        Worker::new(of, 1, stage_of(Topic::Actions, 1, PARTITIONS).unwrap(), seams, bench.options.clone(), Board::new());
+    let worker = Worker::new(
+        of,
+        1,
+        stage_of(Topic::Actions, 1, PARTITIONS).unwrap(),
+        seams,
+        bench.options.clone(),
+        Board::new(),
+    );
     let error = worker.run().await;
     assert!(error.to_string().contains("restore the state from the same backup"), "{error}");
 }

@@ -123,7 +123,7 @@ impl Segments {
     /// The dropped segment to sweep now, if it is time for one.
     fn sweep_due(&self) -> Option<u64> {
         let ids = self.alive.last().map_or(0, |s| s.ids);
-        if ids % SWEEP_EVERY == 0 { self.dropped.first().copied() } else { None }
+        if ids.is_multiple_of(SWEEP_EVERY) { self.dropped.first().copied() } else { None }
     }
 
     fn drop_old(&mut self, time: LogTime, bounds: &DedupBounds) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{Either, select};
-use millrace_events::{TopicPartition, Topic};
+use millrace_events::{Topic, TopicPartition};
 use millrace_feature_store::{OnlineStore, OnlineWrite, Version, views};
 use millrace_log::{Append, EventLog, Offset, Record};
 use prost::Message;

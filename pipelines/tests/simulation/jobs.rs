@@ -43,7 +43,8 @@ impl Job for Windows {
             return Ok(());
         }
         let closed_before = input.clock.or(Some(LogTime(i64::MIN)));
-        let clock = if self.close_per_batch { Some(LogTime(record.log_time_us + ALLOWED_LATENESS_US)) } else { closed_before };
+        let clock =
+            if self.close_per_batch { Some(LogTime(record.log_time_us + ALLOWED_LATENESS_US)) } else { closed_before };
         if !COUNT.add(state, input.key, record.event_time_us, clock)? {
             let entity = format!("{}-{}-{}", input.key, record.position.partition, record.position.offset);
             writes.put(RecordKey { view: MISSED, entity: entity.into() }, Bytes::from_static(b"missed"));

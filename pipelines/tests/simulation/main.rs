@@ -7,6 +7,8 @@
 //!
 //! `MILLRACE_SIMULATION_SEEDS=N` runs more seeds; `MILLRACE_SIMULATION_SEED=S` runs one.
 
+#![expect(clippy::unwrap_used, reason = "tests: a failure is a panic")]
+
 mod executor;
 mod jobs;
 mod model;

@@ -62,8 +62,7 @@ pub(crate) fn events(random: &mut SmallRng, count: usize) -> Vec<Sent> {
             ActionKind::PostHidden,
         ];
         let kind = kinds[random.random_range(0..kinds.len())];
-        let by_author =
-            matches!(kind, ActionKind::PostCreated | ActionKind::PostEdited | ActionKind::PostDeleted);
+        let by_author = matches!(kind, ActionKind::PostCreated | ActionKind::PostEdited | ActionKind::PostDeleted);
         let author = if by_author { actor } else { random.random_range(0..USERS) };
         let target = (actor + random.random_range(1..USERS)) % USERS;
         let behind = match random.random_range(0..10) {

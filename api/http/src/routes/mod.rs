@@ -6,6 +6,7 @@ pub(crate) mod log;
 pub(crate) mod posts;
 mod query;
 pub(crate) mod status;
+pub(crate) mod verify;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route_layer(from_fn_with_state(Arc::clone(&shared), access::readers));
     let administrators = Router::new()
         .route("/v1/log/{topic}", get(log::records))
+        .route("/v1/admin/verify", get(verify::state).post(verify::begin))
         .route_layer(from_fn_with_state(Arc::clone(&shared), access::administrators));
     Router::new()
         .route("/healthz", get(health::alive))

@@ -16,7 +16,9 @@ use millrace_ranking::{Ranker, RankerOptions};
 use prost::Message;
 use tokio::sync::Notify;
 
-use crate::{Access, Api, ApiState, JobPartition, LogPartition, Readiness, StatusReport, StatusSource};
+use crate::{
+    Access, Api, ApiState, JobPartition, LogPartition, Readiness, StatusReport, StatusSource, Verification, Verifier,
+};
 
 /// 2026-01-01.
 pub(crate) const NOW_US: i64 = 1_767_225_600_000_000;
@@ -77,6 +79,16 @@ impl Readiness for Process {
     }
 }
 
+impl Verifier for Process {
+    fn begin(&self) -> Verification {
+        Verification { state: "running", ..Verification::default() }
+    }
+
+    fn state(&self) -> Verification {
+        Verification { state: "none", ..Verification::default() }
+    }
+}
+
 pub(crate) struct Harness {
     pub(crate) api: Api,
     pub(crate) log: ToyLog,
@@ -107,6 +119,7 @@ impl Harness {
             status: process.clone(),
             log: Arc::new(log.clone()),
             readiness: process.clone(),
+            verifier: process.clone(),
             metrics: Arc::new(|| "millrace_up 1\n".to_owned()),
             access: Access { api_token: api_token.map(str::to_owned), admin_token: ADMIN_TOKEN.to_owned() },
         });

@@ -374,7 +374,9 @@ async fn visible(args: &Args) -> anyhow::Result<()> {
         let (p50, p99, max) = percentiles(samples).context("nothing was measured")?;
         say(&format!(
             "visible in {what}: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms after the acknowledgement, {count} samples at 2000 events/s",
-            millis(p50), millis(p99), millis(max),
+            millis(p50),
+            millis(p99),
+            millis(max),
         ))?;
     }
     if let Ok(server) = Arc::try_unwrap(server) {
@@ -432,7 +434,10 @@ async fn feed(args: &Args) -> anyhow::Result<()> {
         let (p50, p99, max) = percentiles(&mut samples).context("nothing was measured")?;
         say(&format!(
             "feed following {authors}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms, {:.0} µs CPU per request, {requests} requests at 200/s",
-            millis(p50), millis(p99), millis(max), per(after.cpu - before.cpu, requests),
+            millis(p50),
+            millis(p99),
+            millis(max),
+            per(after.cpu - before.cpu, requests),
         ))?;
         if let Ok(server) = Arc::try_unwrap(server) {
             server.stop().await?;
@@ -446,7 +451,11 @@ async fn start(args: &Args) -> anyhow::Result<()> {
     let server = Server::start(dir.path(), "collector,pipelines,api").await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let idle = server.usage()?;
-    say(&format!("start empty: ready after {:.0} ms, {} MiB resident when idle", millis(server.ready_after), idle.resident_bytes >> 20))?;
+    say(&format!(
+        "start empty: ready after {:.0} ms, {} MiB resident when idle",
+        millis(server.ready_after),
+        idle.resident_bytes >> 20
+    ))?;
     server.stop().await?;
     let dir = folder(args)?;
     let events = 1_000_000;

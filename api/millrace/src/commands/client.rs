@@ -18,8 +18,8 @@ const REQUEST_SECONDS_MAX: u64 = 30;
 /// The header that says how many events of a request went to `dead-letters`.
 const REJECTED: &str = "x-millrace-rejected";
 
-/// How long a verification may take: it replays the whole log.
-const VERIFY_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+/// How often a verification is asked after.
+const VERIFY_POLL: Duration = Duration::from_millis(200);
 
 /// The longest error text that is shown, in characters.
 const DETAIL_CHARS_MAX: usize = 400;
@@ -164,23 +164,40 @@ impl Client {
 }
 
 impl Client {
-    /// Asks a running server to compare itself with a replay of its log. It takes as long as the replay.
+    /// Asks a running server to compare itself with a replay of its log, and waits for what it finds.
     ///
     /// # Errors
     /// When there is no server, it refuses, or the comparison could not run.
     pub(crate) async fn verify(&self) -> anyhow::Result<serde_json::Value> {
-        let mut request = self.http.post(format!("{}/v1/admin/verify", self.base)).timeout(VERIFY_TIMEOUT);
-        if let Some(token) = &self.admin_token {
-            request = request.bearer_auth(token);
+        let url = format!("{}/v1/admin/verify", self.base);
+        let mut request = self.http.post(&url);
+        loop {
+            if let Some(token) = &self.admin_token {
+                request = request.bearer_auth(token);
+            }
+            let answer = request.send().await.with_context(|| format!("cannot reach a server at {}", self.base))?;
+            let status = answer.status();
+            let body = answer.bytes().await.context("cannot read the answer")?;
+            if !status.is_success() {
+                bail!("the server does not verify itself: {status}: {}", detail(&body));
+            }
+            let mut said: Verification = serde_json::from_slice(&body).context("the answer cannot be understood")?;
+            match (said.state.as_str(), said.report.take()) {
+                ("done", Some(report)) => return Ok(report),
+                ("running", _) => tokio::time::sleep(VERIFY_POLL).await,
+                _ => bail!("the server could not verify itself: {}", said.error.unwrap_or(said.state)),
+            }
+            request = self.http.get(&url);
         }
-        let answer = request.send().await.with_context(|| format!("cannot reach a server at {}", self.base))?;
-        let status = answer.status();
-        let body = answer.bytes().await.context("cannot read the report")?;
-        if status != StatusCode::OK {
-            bail!("the server could not verify itself: {status}: {}", detail(&body));
-        }
-        serde_json::from_slice(&body).context("the server's report is not JSON")
     }
+}
+
+/// How a verification stands.
+#[derive(Deserialize)]
+struct Verification {
+    state: String,
+    report: Option<serde_json::Value>,
+    error: Option<String>,
 }
 
 #[async_trait]

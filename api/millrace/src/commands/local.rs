@@ -1,6 +1,6 @@
 //! The same commands without a server: reading a data directory that nobody has open, and a platform inside this process.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -29,11 +29,11 @@ impl LocalRecords {
     ///
     /// # Errors
     /// When the directory is there and cannot be opened.
-    pub(crate) async fn when_no_server(server: &Server, data_dir: &PathBuf) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn when_no_server(server: &Server, data_dir: &Path) -> anyhow::Result<Option<Self>> {
         if !data_dir.join("db").is_dir() || Client::new(server)?.status().await.is_ok() {
             return Ok(None);
         }
-        let args = ConfigArgs { data_dir: Some(data_dir.clone()), ..ConfigArgs::default() };
+        let args = ConfigArgs { data_dir: Some(data_dir.to_path_buf()), ..ConfigArgs::default() };
         Ok(Some(Self { stores: Stores::open(&Config::load(&args)?)? }))
     }
 }
@@ -60,6 +60,10 @@ impl Records for LocalRecords {
             page.lines.push(record_json(of, &record));
         }
         Ok(page)
+    }
+
+    fn grows(&self) -> bool {
+        false
     }
 }
 

@@ -76,6 +76,11 @@ pub(crate) trait Records: Send + Sync {
 
     /// At most `limit` records from offset `from` on, which is within the bounds. An empty page is the end.
     async fn read(&self, topic: Topic, partition: u32, from: u64, limit: u64) -> anyhow::Result<Page>;
+
+    /// True when more may come while we look.
+    fn grows(&self) -> bool {
+        true
+    }
 }
 
 /// Some records of one partition.
@@ -182,7 +187,7 @@ async fn forward(
                 left -= 1;
             }
         }
-        if left == 0 || (!moved && limit.is_some()) {
+        if left == 0 || (!moved && (limit.is_some() || !records.grows())) {
             return Ok(());
         }
         if !moved {

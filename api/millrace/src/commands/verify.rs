@@ -16,10 +16,12 @@ use crate::config::{Config, ConfigArgs};
 
 /// Proves that what is shown is what the log says
 #[derive(ClapArgs, Clone, Debug)]
-#[command(after_help = "Without --to the data directory is opened directly; stop the server first. Jobs that are behind are\n\
+#[command(
+    after_help = "Without --to the data directory is opened directly; stop the server first. Jobs that are behind are\n\
     first brought to the end of the log, as a start would.\n\n\
     Exit codes: 0 equal · 1 different, the first difference is named · 2 could not run\n\n\
-    Example: millrace verify --data-dir ./data --json")]
+    Example: millrace verify --data-dir ./data --json"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
@@ -40,7 +42,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report: Report = match &args.to {
         Some(url) => {
             let admin = Admin { admin_token: args.admin_token.clone(), data_dir: config.data_dir.clone() };
-            let client = Client::new(&Server { url: url.clone(), api_token: config.api_token.clone() })?.with_admin_token(admin.token()?);
+            let client = Client::new(&Server { url: url.clone(), api_token: config.api_token.clone() })?
+                .with_admin_token(admin.token()?);
             serde_json::from_value(client.verify().await?).context("the server's report cannot be understood")?
         }
         None => offline(&config).await?,
@@ -70,11 +73,8 @@ async fn offline(config: &Config) -> anyhow::Result<Report> {
     let stores = Stores::open(config)?;
     note("bringing the jobs to the end of the log");
     let jobs = Jobs::start(&stores, &WorkerOptions::default())?;
-    let status = Status {
-        log: stores.log.clone(),
-        board: Some(jobs.board.clone()),
-        partitions: jobs.partitions().to_vec(),
-    };
+    let status =
+        Status { log: stores.log.clone(), board: Some(jobs.board.clone()), partitions: jobs.partitions().to_vec() };
     status.caught_up().await?;
     let ends = status.applied();
     jobs.stop().await;

@@ -41,9 +41,11 @@ async fn bad_input_is_answered_and_hurts_nobody() {
     ]);
     let big_batch = batch(&(0..400).map(|_| track("a", "b", json!({"t": "x".repeat(2_000)}))).collect::<Vec<_>>());
     let bomb = gzip((0..200).map(|_| vec![b' '; 1024 * 1024]));
-    let invalid_utf8 = [br#"{"batch":[{"type":"track","userId":"a","event":""#.as_slice(), b"\xff\xfe", br#""}]}"#].concat();
+    let invalid_utf8 =
+        [br#"{"batch":[{"type":"track","userId":"a","event":""#.as_slice(), b"\xff\xfe", br#""}]}"#].concat();
     let huge = vec![b'x'; 64 * 1024 * 1024];
-    let cases: Vec<(&str, &str, Vec<u8>, bool, u16, &str)> = vec![
+    // What it is, the write key, the body, whether it is sent as gzip, the status, the code.
+    let cases = [
         ("garbage in the middle", "right-key", garbage.into(), false, 200, ""),
         ("an oversize event in a batch", "right-key", big_event, false, 200, ""),
         ("deep nesting in one event", "right-key", nested.into(), false, 200, ""),

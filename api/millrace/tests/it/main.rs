@@ -1,5 +1,11 @@
 //! Whole-process scenarios: the real binary, a real disk, real kills.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests: a failure is a panic, and time here is real"
+)]
+
 mod crash;
 mod full_disk;
 mod hostile;

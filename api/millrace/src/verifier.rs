@@ -1,0 +1,85 @@
+//! Verifies a running platform: replays beside it, then holds its jobs for the moment of the comparison.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use millrace_events::TopicPartition;
+use millrace_feature_store::FjallOnlineStore;
+use millrace_http::{Verification, Verifier};
+use millrace_log::FjallLog;
+use millrace_pipelines::runner::Gate;
+use millrace_pipelines::verify::Report;
+
+use crate::assemble::Status;
+use crate::commands::verify::Scratch;
+use crate::config::Config;
+
+/// How long to wait for every job to stand at a commit.
+const HOLD_WITHIN: Duration = Duration::from_secs(30);
+
+/// Verifies this process.
+pub(crate) struct LiveVerifier {
+    pub(crate) config: Config,
+    pub(crate) log: Arc<FjallLog>,
+    pub(crate) online: Arc<FjallOnlineStore>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) gate: Option<(Gate, Vec<TopicPartition>)>,
+    pub(crate) last: Arc<Mutex<Verification>>,
+}
+
+impl LiveVerifier {
+    async fn compare(
+        config: Config,
+        log: Arc<FjallLog>,
+        online: Arc<FjallOnlineStore>,
+        status: Arc<Status>,
+        gate: Option<(Gate, Vec<TopicPartition>)>,
+    ) -> anyhow::Result<Report> {
+        let (gate, workers) = gate.context("no jobs run in this process: ask the one with the role pipelines")?;
+        let mut scratch = Scratch::within(&config, log)?;
+        // Most of the replay happens while the jobs go on; only what came meanwhile is replayed while they are held.
+        scratch.replay.advance(&status.applied()).await?;
+        let held = tokio::time::timeout(HOLD_WITHIN, gate.close(&workers)).await;
+        let held = held.context("the jobs did not come to a commit in time")?;
+        scratch.replay.advance(&status.applied()).await?;
+        let report = scratch.replay.compare(online.as_ref()).await?;
+        drop(held);
+        Ok(report)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Verification> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Verifier for LiveVerifier {
+    fn begin(&self) -> Verification {
+        let mut last = self.last();
+        if last.state == "running" {
+            return last.clone();
+        }
+        *last = Verification { state: "running", ..Verification::default() };
+        let comparing = Self::compare(
+            self.config.clone(),
+            self.log.clone(),
+            self.online.clone(),
+            self.status.clone(),
+            self.gate.clone(),
+        );
+        let last_one = self.last.clone();
+        tokio::spawn(async move {
+            let outcome = comparing.await.and_then(|report| Ok(serde_json::to_value(report)?));
+            *last_one.lock().unwrap_or_else(PoisonError::into_inner) = match outcome {
+                Ok(report) => Verification { state: "done", report: Some(report), error: None },
+                Err(error) => Verification { state: "failed", report: None, error: Some(format!("{error:#}")) },
+            };
+        });
+        last.clone()
+    }
+
+    fn state(&self) -> Verification {
+        let last = self.last().clone();
+        if last.state.is_empty() { Verification { state: "none", ..last } } else { last }
+    }
+}
