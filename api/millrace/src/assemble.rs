@@ -27,6 +27,9 @@ pub(crate) const GENERATION: u32 = 1;
 /// How long a shutdown waits for the jobs to commit; what they do not commit is done again after the next start.
 const COMMIT_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a shutdown may write tables, so that the next start is quick; without them it replays the journal.
+const FLUSH_GRACE: Duration = Duration::from_secs(3);
+
 /// How often idle partitions of `actions` are told the time.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -58,8 +61,8 @@ impl Stores {
     /// Finishes what was accepted and makes everything durable.
     pub(crate) fn close(&self) {
         self.log.close();
-        if let Err(error) = self.embedded.sync() {
-            tracing::warn!(%error, "the last sync failed; what was acknowledged is safe, the rest is done again");
+        if let Err(error) = self.embedded.flush(FLUSH_GRACE) {
+            tracing::warn!(%error, "the last flush failed; what was acknowledged is safe, the rest is done again");
         }
     }
 }
@@ -129,7 +132,11 @@ impl Jobs {
         if tokio::time::timeout(COMMIT_GRACE, closing).await.is_err() {
             tracing::warn!("jobs did not commit in time; they go on from their last commit after the next start");
         }
-        self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks.drain(..) {
+            task.abort();
+            // Ends at its next await; cancelled is what it was told to be.
+            let _cancelled = task.await;
+        }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,8 +1,8 @@
 //! The embedded database: one fjall database on local disk, under the log, the job state and the online store.
 //!
-//! One database rather than one per seam, because one journal orders and syncs all three: what is written later is never
-//! durable before what was written earlier, so job state needs no sync of its own, and a full disk is met and left in one
-//! place. This is the only crate that names `fjall`.
+//! One database rather than one per seam, because one journal orders and syncs all three: a write that is synced makes
+//! durable whatever was written before it, anywhere, so a group commit of the log also carries the online store, and a full
+//! disk is met and left in one place. This is the only crate that names `fjall`.
 //!
 //! A fjall database that failed a write answers `Poisoned` from then on, even when the cause is gone. [`Embedded`]
 //! therefore hands out no handles of fjall's: every call goes through it, and [`Embedded::reopen`] replaces the database
@@ -17,6 +17,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 
@@ -47,8 +48,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 32 * 1024 * 1024,
-            journal_bytes_max: 128 * 1024 * 1024,
-            memtable_bytes_max: 16 * 1024 * 1024,
+            journal_bytes_max: 64 * 1024 * 1024,
+            memtable_bytes_max: 8 * 1024 * 1024,
             worker_threads: 2,
         }
     }
@@ -57,11 +58,15 @@ impl Default for Options {
 /// How sure a write must be before it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Durable with the next synced write or [`Embedded::sync`], never before what was written earlier.
+    /// In the journal, and durable with the next synced write or [`Embedded::sync`]. It may become durable sooner, by a
+    /// flush of its space, *without* what other spaces wrote before it: never use it for a write that vouches for others.
     Ordered,
     /// On disk: survives power loss.
     Synced,
 }
+
+/// How often a flush is asked after.
+const FLUSH_POLL: Duration = Duration::from_millis(5);
 
 /// The database. Share it in an [`Arc`].
 pub struct Embedded {
@@ -181,7 +186,10 @@ impl Embedded {
     /// # Errors
     /// [`ErrorKind::Failed`] when a write failed, now or before: nothing more can be written until [`Embedded::reopen`].
     /// The batch may be there after reopening.
-    pub fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
+    pub fn write(&self, mut batch: Batch, durability: Durability) -> Result<()> {
+        // In order of key each insert into a memtable starts where the last one ended, in memory that is still near.
+        // Stable, so that of two writes to one key the later one stays the later one.
+        batch.writes.sort_by(|(a, key_a, _), (b, key_b, _)| (Arc::as_ptr(a), key_a).cmp(&(Arc::as_ptr(b), key_b)));
         let done = self.with_open(|db| {
             let durability = match durability {
                 Durability::Ordered => None,
@@ -209,6 +217,27 @@ impl Embedded {
     pub fn sync(&self) -> Result<()> {
         let done = self.with_open(|db| Ok(db.persist(PersistMode::SyncAll)))?;
         done.map_err(|e| self.failure("sync", e))
+    }
+
+    /// Writes what is only in memory and in the journal into tables, so that the next opening has no journal to replay.
+    /// Waits for at most `within`; what is not written by then is replayed, and nothing is lost either way.
+    ///
+    /// # Errors
+    /// As of [`Embedded::write`].
+    #[expect(clippy::disallowed_methods, reason = "fjall has no way to wait for a flush but to ask again")]
+    pub fn flush(&self, within: Duration) -> Result<()> {
+        self.sync()?;
+        let rotated = self.with_open(|_| {
+            let rotate = |slot: &Arc<Slot>| slot.with(|keyspace| Ok(keyspace.rotate_memtable().map(|_| ())));
+            self.slots().values().map(rotate).collect::<Result<fjall::Result<Vec<()>>>>()
+        })?;
+        rotated.map_err(|e| self.failure("flush", e))?;
+        let mut waited = Duration::ZERO;
+        while waited < within && self.with_open(|db| Ok(db.outstanding_flushes()))? > 0 {
+            std::thread::sleep(FLUSH_POLL);
+            waited += FLUSH_POLL;
+        }
+        Ok(())
     }
 
     /// True after a failed write: call [`Embedded::reopen`].

@@ -3,11 +3,10 @@
 use millrace_events::{Derived, LogTime, TopicPartition, decode};
 use millrace_log::Record;
 
-use super::tables;
 use crate::error::{Error, Result};
 use crate::job::{Input, Job, Stage, Writes};
 use crate::operators::marks::{Marks, Verdict};
-use crate::state::{State, StateKey, StateValue};
+use crate::state::{State, StateValue};
 
 /// Jobs on one re-keyed topic.
 pub struct DerivedStage {
@@ -31,12 +30,11 @@ impl DerivedStage {
     }
 }
 
-fn marks_key() -> StateKey {
-    StateKey::new(tables::MARKS)
-}
-
-fn counts(state: &mut State) -> Result<&mut Counts> {
-    state.entry::<Counts>(&StateKey::new(tables::COUNTS))
+/// Where a partition stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    counts: Counts,
+    marks: Marks,
 }
 
 impl Stage for DerivedStage {
@@ -51,11 +49,11 @@ impl Stage for DerivedStage {
             // Written by stage 1 and by nobody else: whatever this is, going on could skip an effect.
             Err(_) => return Err(Error::corrupt("a re-keyed record", of)),
         };
-        let marks = state.entry::<Marks>(&marks_key())?;
+        let Standing { counts, marks } = state.root::<Standing>()?;
         let clock = marks.clock(self.sources);
         match marks.admit(&derived) {
             Verdict::Duplicate => {
-                counts(state)?.duplicates += 1;
+                counts.duplicates += 1;
                 return Ok(());
             }
             Verdict::Gap => {
@@ -75,7 +73,6 @@ impl Stage for DerivedStage {
         }
         let after = marks.clock(self.sources);
         if !derived.tick {
-            let counts = counts(state)?;
             counts.applied += 1;
             counts.late += u64::from(derived.late);
             let key = std::str::from_utf8(&record.key).map_err(|_| Error::corrupt("a key", of))?;
@@ -93,25 +90,31 @@ impl Stage for DerivedStage {
     }
 
     fn clock(&self, state: &mut State) -> Result<Option<LogTime>> {
-        Ok(state.get::<Marks>(&marks_key())?.and_then(|marks| marks.clock(self.sources)))
+        Ok(state.root::<Standing>()?.marks.clock(self.sources))
     }
 
     fn counts(&self, state: &mut State) -> Result<Vec<(&'static str, u64)>> {
-        let counts = counts(state)?;
+        let counts = state.root::<Standing>()?.counts;
         Ok(vec![("applied", counts.applied), ("late", counts.late), ("duplicates", counts.duplicates)])
     }
 }
 
-impl StateValue for Counts {
+impl StateValue for Standing {
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut numbers = bytes.chunks_exact(8).map(|c| c.try_into().map(u64::from_le_bytes));
+        let (counts, marks) = bytes.split_at_checked(COUNTS_BYTES)?;
+        let mut numbers = counts.chunks_exact(8).map(|c| c.try_into().map(u64::from_le_bytes));
         let mut take = || numbers.next()?.ok();
-        Some(Self { applied: take()?, late: take()?, duplicates: take()? })
+        let counts = Counts { applied: take()?, late: take()?, duplicates: take()? };
+        Some(Self { counts, marks: Marks::decode(marks)? })
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        for n in [self.applied, self.late, self.duplicates] {
+        for n in [self.counts.applied, self.counts.late, self.counts.duplicates] {
             out.extend_from_slice(&n.to_le_bytes());
         }
+        self.marks.encode(out);
     }
 }
+
+/// Three numbers of eight bytes.
+const COUNTS_BYTES: usize = 3 * 8;

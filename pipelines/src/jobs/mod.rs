@@ -21,18 +21,12 @@ pub use stage_one::{ALLOWED_LATENESS_US, StageOne, StageOneOptions};
 
 use crate::job::Stage;
 
-/// Tables of job state, per topic. Numbers are on disk and are never reused; 0 is the store's own.
+/// Tables of job state, per topic. Numbers are on disk and are never reused; 0 and 255 are the store's and the root's.
 pub(crate) mod tables {
-    /// `actions`: where stage 1 stands with each destination.
-    pub(crate) const STAGE_ONE: u8 = 1;
     /// `actions`: segments of remembered ids.
     pub(crate) const DEDUP_SEGMENTS: u8 = 2;
     /// `actions`: remembered ids by segment.
     pub(crate) const DEDUP_IDS: u8 = 3;
-    /// Re-keyed topics: marks per source partition.
-    pub(crate) const MARKS: u8 = 1;
-    /// Re-keyed topics: what was counted.
-    pub(crate) const COUNTS: u8 = 2;
     /// `user-events`: what a user does to another (follow, block, mute).
     pub(crate) const EDGES: u8 = 16;
     /// `user-events`: what others do to a user.

@@ -10,7 +10,7 @@ use super::{activity, tables};
 use crate::error::Result;
 use crate::job::{Publish, Stage, Writes};
 use crate::operators::dedup::{Dedup, DedupBounds, message_identity};
-use crate::state::{State, StateKey, StateValue};
+use crate::state::{State, StateValue};
 
 /// An event is late when log time is this much above its event time, microseconds.
 pub const ALLOWED_LATENESS_US: i64 = 5 * 60 * 1_000_000;
@@ -238,7 +238,7 @@ impl Stage for StageOne {
 }
 
 fn standing(state: &mut State) -> Result<&mut Standing> {
-    state.entry::<Standing>(&StateKey::new(tables::STAGE_ONE))
+    state.root::<Standing>()
 }
 
 impl StateValue for Standing {

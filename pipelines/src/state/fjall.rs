@@ -1,7 +1,8 @@
 //! Job state in the embedded database: one space per topic partition.
 //!
-//! Commits are ordered, not synced: the database has one journal, so a commit is durable with the next synced append and
-//! never before what was published ahead of it. Losing the last commits to a crash repeats work and changes nothing.
+//! Commits are synced, and with them everything that was written before: an offset on disk vouches for the online writes
+//! that came ahead of it, which are only ordered. Were the commit only ordered too, a flush of the state's space could put
+//! it on disk while a power cut takes the online writes that are still in the journal.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -110,7 +111,7 @@ impl PartitionState for FjallPartition {
             }
         }
         batch.put(&self.space, OFFSET_KEY, &offset.to_be_bytes()[..]);
-        self.space.embedded().write(batch, Durability::Ordered).map_err(|e| failed("commit", self.of, e))?;
+        self.space.embedded().write(batch, Durability::Synced).map_err(|e| failed("commit", self.of, e))?;
         drop(mine);
         self.offset = offset;
         Ok(())

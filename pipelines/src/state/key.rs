@@ -7,9 +7,9 @@ pub struct StateKey {
 }
 
 impl StateKey {
-    /// A key in `table`, 1 to 255; 0 is the store's own.
+    /// A key in `table`, 1 to 254; the others belong to the store and to the root.
     pub fn new(table: u8) -> Self {
-        debug_assert!(table > 0, "table 0 belongs to the store");
+        debug_assert!(table > 0 && table < u8::MAX, "tables 0 and 255 are taken");
         let mut bytes = Vec::with_capacity(48);
         bytes.push(table);
         Self { bytes }

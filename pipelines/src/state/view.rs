@@ -12,7 +12,7 @@ use super::{PartitionState, StateKey, StateWrite};
 use crate::{Error, Result};
 
 /// About how many bytes of clean values one partition keeps in memory; what is dirty comes on top until the next commit.
-const CACHE_BYTES_MAX: usize = 6 * 1024 * 1024;
+const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a slot costs beside its key and value, in bytes: map entry, boxes, flags.
 const SLOT_BYTES: usize = 64;
@@ -59,9 +59,13 @@ impl<T: StateValue> Erased for T {
 }
 
 struct Slot {
+    key: Box<[u8]>,
     value: Option<Box<dyn Erased>>,
     dirty: bool,
 }
+
+/// The key of the root in the store. No table has this number.
+const ROOT_KEY: &[u8] = &[u8::MAX];
 
 /// The state of one topic partition, as its jobs read and change it.
 ///
@@ -69,18 +73,30 @@ struct Slot {
 pub struct State {
     of: TopicPartition,
     store: Box<dyn PartitionState>,
-    /// Touched since the last turn of generations, and everything dirty.
-    hot: FxHashMap<Box<[u8]>, Slot>,
+    /// Where a key's slot is, for keys touched since the last turn of generations and for everything dirty.
+    hot: FxHashMap<Box<[u8]>, usize>,
+    slots: Vec<Slot>,
     /// Clean, from the generation before; what is touched moves to `hot`, the rest goes at the next turn.
-    cold: FxHashMap<Box<[u8]>, Slot>,
+    cold: FxHashMap<Box<[u8]>, Option<Box<dyn Erased>>>,
     hot_bytes: usize,
-    dirty: Vec<Box<[u8]>>,
+    /// The slots that the next commit writes.
+    dirty: Vec<usize>,
+    root: Option<Box<dyn Erased>>,
 }
 
 impl State {
     /// Wraps the committed state of `of`.
     pub fn new(of: TopicPartition, store: Box<dyn PartitionState>) -> Self {
-        Self { of, store, hot: FxHashMap::default(), cold: FxHashMap::default(), hot_bytes: 0, dirty: Vec::new() }
+        Self {
+            of,
+            store,
+            hot: FxHashMap::default(),
+            slots: Vec::new(),
+            cold: FxHashMap::default(),
+            hot_bytes: 0,
+            dirty: Vec::new(),
+            root: None,
+        }
     }
 
     /// The offset committed last: the next record to apply.
@@ -93,15 +109,32 @@ impl State {
         self.dirty.len()
     }
 
+    /// The one value that every record touches. It has no key to look up and is written with every commit.
+    ///
+    /// # Errors
+    /// As of [`State::get`].
+    pub fn root<T: StateValue + Default>(&mut self) -> Result<&mut T> {
+        let of = self.of;
+        if self.root.is_none() {
+            let value = match self.store.get(ROOT_KEY)? {
+                Some(bytes) => T::decode(&bytes).ok_or_else(|| Error::corrupt("the root of the state", of))?,
+                None => T::default(),
+            };
+            self.root = Some(Box::new(value));
+        }
+        let root: Option<&mut dyn Any> = self.root.as_mut().map(|root| root.as_mut() as &mut dyn Any);
+        root.and_then(<dyn Any>::downcast_mut).ok_or_else(|| Error::corrupt("a root of another type", of))
+    }
+
     /// The value of `key`.
     ///
     /// # Errors
     /// When the store cannot be read, or holds something that is not a `T`.
     pub fn get<T: StateValue>(&mut self, key: &StateKey) -> Result<Option<&T>> {
-        self.load::<T>(key)?;
-        match self.hot.get(key.as_bytes()) {
-            Some(Slot { value: Some(value), .. }) => downcast::<T>(value.as_ref(), self.of).map(Some),
-            _ => Ok(None),
+        let at = self.load::<T>(key.as_bytes())?;
+        match &self.slots[at].value {
+            Some(value) => downcast::<T>(value.as_ref(), self.of).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -118,26 +151,22 @@ impl State {
     /// # Errors
     /// As of [`State::get`].
     pub fn entry<T: StateValue + Default>(&mut self, key: &StateKey) -> Result<&mut T> {
-        self.load::<T>(key)?;
+        let at = self.load::<T>(key.as_bytes())?;
+        self.soil(at);
         let of = self.of;
-        let slot = self.hot.entry(key.as_bytes().into()).or_insert(Slot { value: None, dirty: false });
-        if !slot.dirty {
-            slot.dirty = true;
-            self.dirty.push(key.as_bytes().into());
-        }
-        let value = slot.value.get_or_insert_with(|| Box::new(T::default()));
+        let value = self.slots[at].value.get_or_insert_with(|| Box::new(T::default()));
         let value: &mut dyn Any = value.as_mut();
         value.downcast_mut::<T>().ok_or_else(|| Error::corrupt("a state value of another type", of))
     }
 
     /// Sets `key`.
     pub fn put<T: StateValue>(&mut self, key: &StateKey, value: T) {
-        self.set(key, Some(Box::new(value)));
+        self.set(key.as_bytes(), Some(Box::new(value)));
     }
 
     /// Removes `key`.
     pub fn remove(&mut self, key: &StateKey) {
-        self.set(key, None);
+        self.set(key.as_bytes(), None);
     }
 
     /// Removes up to `limit` committed keys that start with `prefix`; true when that was all of them.
@@ -148,15 +177,13 @@ impl State {
         let prefix = prefix.as_bytes();
         let found = self.store.scan(Some(prefix), limit)?;
         let full = found.len() == limit;
-        let mut left = false;
         for (key, _) in found {
             if !key.starts_with(prefix) {
-                left = true;
-                break;
+                return Ok(true);
             }
-            self.set_bytes(&key, None);
+            self.set(&key, None);
         }
-        Ok(left || !full)
+        Ok(!full)
     }
 
     /// Writes everything changed, and the offset it leads to.
@@ -164,69 +191,80 @@ impl State {
     /// # Errors
     /// As of [`PartitionState::commit`].
     pub async fn commit(&mut self, offset: Offset) -> Result<()> {
-        let mut writes: Vec<StateWrite> = Vec::with_capacity(self.dirty.len());
+        let mut writes: Vec<StateWrite> = Vec::with_capacity(self.dirty.len() + 1);
         let mut buffer = Vec::new();
-        for key in mem::take(&mut self.dirty) {
-            let Some(slot) = self.hot.get_mut(&key) else { continue };
+        for at in mem::take(&mut self.dirty) {
+            let slot = &mut self.slots[at];
             slot.dirty = false;
             let value = slot.value.as_ref().map(|value| {
-                buffer.clear();
-                value.encode(&mut buffer);
                 self.hot_bytes += value.weight();
-                Bytes::copy_from_slice(&buffer)
+                encoded(value.as_ref(), &mut buffer)
             });
-            writes.push((Bytes::copy_from_slice(&key), value));
+            writes.push((Bytes::copy_from_slice(&slot.key), value));
+        }
+        if let Some(root) = &self.root {
+            writes.push((Bytes::from_static(ROOT_KEY), Some(encoded(root.as_ref(), &mut buffer))));
         }
         self.store.commit(writes, offset).await?;
         if self.hot_bytes > CACHE_BYTES_MAX / 2 {
             // Everything is clean now, so the older half of the cache can simply go.
-            self.cold = mem::take(&mut self.hot);
+            self.hot.clear();
+            self.cold = self.slots.drain(..).map(|slot| (slot.key, slot.value)).collect();
             self.hot_bytes = 0;
         }
         Ok(())
     }
 
-    fn set(&mut self, key: &StateKey, value: Option<Box<dyn Erased>>) {
-        self.set_bytes(key.as_bytes(), value);
+    fn soil(&mut self, at: usize) {
+        if !mem::replace(&mut self.slots[at].dirty, true) {
+            self.dirty.push(at);
+        }
     }
 
-    fn set_bytes(&mut self, key: &[u8], value: Option<Box<dyn Erased>>) {
-        self.cold.remove(key);
-        if let Some(slot) = self.hot.get_mut(key) {
-            slot.value = value;
-            if !slot.dirty {
-                slot.dirty = true;
-                self.dirty.push(key.into());
-            }
-            return;
-        }
-        self.hot_bytes += key.len() + SLOT_BYTES;
-        self.hot.insert(key.into(), Slot { value, dirty: true });
-        self.dirty.push(key.into());
-    }
-
-    fn load<T: StateValue>(&mut self, key: &StateKey) -> Result<()> {
-        let key = key.as_bytes();
-        if self.hot.contains_key(key) {
-            return Ok(());
-        }
-        let slot = match self.cold.remove(key) {
-            Some(slot) => slot,
+    fn set(&mut self, key: &[u8], value: Option<Box<dyn Erased>>) {
+        let at = match self.hot.get(key) {
+            Some(&at) => at,
             None => {
-                let value = match self.store.get(key)? {
-                    Some(bytes) => {
-                        let value = T::decode(&bytes).ok_or_else(|| Error::corrupt("a state value", self.of))?;
-                        Some(Box::new(value) as Box<dyn Erased>)
-                    }
-                    None => None,
-                };
-                Slot { value, dirty: false }
+                self.cold.remove(key);
+                self.warm(key, None)
             }
         };
-        self.hot_bytes += key.len() + SLOT_BYTES + slot.value.as_ref().map_or(0, |v| v.weight());
-        self.hot.insert(key.into(), slot);
-        Ok(())
+        self.slots[at].value = value;
+        self.soil(at);
     }
+
+    /// The slot of `key`, read from the store when nobody has yet.
+    fn load<T: StateValue>(&mut self, key: &[u8]) -> Result<usize> {
+        if let Some(&at) = self.hot.get(key) {
+            return Ok(at);
+        }
+        let value = match self.cold.remove(key) {
+            Some(value) => value,
+            None => match self.store.get(key)? {
+                Some(bytes) => {
+                    let value = T::decode(&bytes).ok_or_else(|| Error::corrupt("a state value", self.of))?;
+                    Some(Box::new(value) as Box<dyn Erased>)
+                }
+                None => None,
+            },
+        };
+        Ok(self.warm(key, value))
+    }
+
+    /// A slot for a key that has none.
+    fn warm(&mut self, key: &[u8], value: Option<Box<dyn Erased>>) -> usize {
+        self.hot_bytes += 2 * key.len() + SLOT_BYTES + value.as_ref().map_or(0, |v| v.weight());
+        let at = self.slots.len();
+        self.slots.push(Slot { key: key.into(), value, dirty: false });
+        self.hot.insert(key.into(), at);
+        at
+    }
+}
+
+fn encoded(value: &dyn Erased, buffer: &mut Vec<u8>) -> Bytes {
+    buffer.clear();
+    value.encode(buffer);
+    Bytes::copy_from_slice(buffer)
 }
 
 fn downcast<T: StateValue>(value: &dyn Erased, of: TopicPartition) -> Result<&T> {
