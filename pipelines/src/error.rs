@@ -27,6 +27,9 @@ pub enum Error {
     /// What is stored is not what was written. The partition stops; restore it from a backup or rebuild it.
     #[error("{0}")]
     Corrupt(String),
+    /// A re-keyed record that stage 1 cannot have written. The partition stops before it.
+    #[error("{0}")]
+    BadRecord(String),
     /// A record that should be there was not: an earlier record for this partition is not in the log yet or any more.
     #[error("{of} at {offset}: a record from source partition {source_partition} is missing before this one")]
     Gap {
@@ -58,7 +61,23 @@ pub enum Error {
 impl Error {
     /// True when trying again cannot help: the worker stops and says so.
     pub fn is_final(&self) -> bool {
-        matches!(self, Error::Fenced(_) | Error::BeyondEnd { .. } | Error::Corrupt(_))
+        use millrace_feature_store::ErrorKind as Online;
+        use millrace_log::ErrorKind as Log;
+        match self {
+            Error::Fenced(_) | Error::BeyondEnd { .. } | Error::Corrupt(_) | Error::BadRecord(_) => true,
+            Error::Log(error) => matches!(error.kind(), Log::Invalid | Log::Corrupt | Log::Fenced),
+            Error::Online(error) => matches!(error.kind(), Online::Invalid | Online::Corrupt),
+            Error::State { .. } | Error::Gap { .. } => false,
+        }
+    }
+
+    /// True when one record was not let in, and nothing of it was applied.
+    pub(crate) fn is_about_record(&self) -> bool {
+        matches!(self, Error::Gap { .. } | Error::BadRecord(_))
+    }
+
+    pub(crate) fn bad_record(what: &str, of: TopicPartition, offset: Offset) -> Self {
+        Error::BadRecord(format!("{of} at {offset} is not {what}: something else wrote to this topic; rebuild it"))
     }
 
     pub(crate) fn corrupt(what: &str, of: TopicPartition) -> Self {

@@ -68,6 +68,9 @@ pub trait Stage: Send + Sync {
     }
 }
 
+/// How much of a refused record its dead letter holds, bytes.
+const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+
 /// A re-keyed record on its way out.
 #[derive(Clone, Debug)]
 pub struct Publish {
@@ -135,6 +138,8 @@ impl Writes {
     /// Refuses the record. The id is a function of its place, so that a repetition after a crash is the same letter.
     pub fn refuse(&mut self, topic: Topic, by: &str, reason: &str, detail: String, payload: Bytes) {
         let at = self.at;
+        let truncated = payload.len() > PAYLOAD_BYTES_MAX;
+        let payload = if truncated { payload.slice(..PAYLOAD_BYTES_MAX) } else { payload };
         self.dead.push(DeadLetter {
             id: format!("{topic}-{}-{}-{}-{by}", at.generation, at.partition, at.offset),
             reason: reason.to_owned(),
@@ -142,7 +147,7 @@ impl Writes {
             source: String::new(),
             by: by.to_owned(),
             payload,
-            truncated: false,
+            truncated,
             log_time_us: self.time.0,
             position: Some(at),
         });

@@ -132,19 +132,30 @@ impl Jobs {
         if tokio::time::timeout(COMMIT_GRACE, closing).await.is_err() {
             tracing::warn!("jobs did not commit in time; they go on from their last commit after the next start");
         }
-        for task in self.tasks.drain(..) {
-            task.abort();
-            // Ends at its next await; cancelled is what it was told to be.
-            let _cancelled = task.await;
-        }
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        let aborted = async {
+            for task in self.tasks.drain(..) {
+                task.abort();
+                // Ends at its next await; cancelled is what it was told to be.
+                let _cancelled = task.await;
+            }
+        };
+        if tokio::time::timeout(COMMIT_GRACE, aborted).await.is_err() {
+            tracing::warn!("a job is still waiting for the disk; it is left behind");
         }
     }
 
     /// The partitions with a worker.
     pub(crate) fn partitions(&self) -> &[TopicPartition] {
         &self.partitions
+    }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        // A runtime may not be dropped where async code runs; its threads end by themselves.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -19,6 +20,9 @@ use crate::assemble::{self, Jobs, Status, Stores};
 use crate::commands::local::LocalDoor;
 use crate::config::{ClockMode, Config, ConfigArgs, Role};
 use crate::verifier::LiveVerifier;
+
+/// How long the stores may take to close before the process ends without waiting for them.
+const CLOSE_GRACE: Duration = Duration::from_secs(8);
 
 /// Starts the platform and serves until Ctrl-C
 #[derive(Args, Clone, Debug)]
@@ -116,8 +120,11 @@ impl Platform {
             jobs.stop().await;
         }
         let stores = self.stores;
-        if tokio::task::spawn_blocking(move || stores.close()).await.is_err() {
-            tracing::error!("closing the stores panicked");
+        let closing = tokio::task::spawn_blocking(move || stores.close());
+        match tokio::time::timeout(CLOSE_GRACE, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!("closing the stores panicked"),
+            Err(_) => tracing::warn!("the disk does not answer; what was acknowledged is on it, the rest is done again"),
         }
     }
 

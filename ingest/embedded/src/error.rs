@@ -7,6 +7,8 @@ pub enum ErrorKind {
     Locked,
     /// Repeat later: the disk said no to a read or to opening.
     Io,
+    /// Begin again from what is on disk: the database was reopened since.
+    Reopened,
     /// Reopen: a write failed, and nothing more can be written until then.
     Failed,
 }

@@ -65,6 +65,12 @@ pub enum Durability {
     Synced,
 }
 
+/// How many memtables of one space may wait for their flush; fjall itself stops writers at four.
+const SEALED_MEMTABLES_MAX: usize = 3;
+
+/// How long a write waits for flushes before it says that the disk does not take them.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How often a flush is asked after.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
@@ -186,11 +192,29 @@ impl Embedded {
     /// # Errors
     /// [`ErrorKind::Failed`] when a write failed, now or before: nothing more can be written until [`Embedded::reopen`].
     /// The batch may be there after reopening.
-    pub fn write(&self, mut batch: Batch, durability: Durability) -> Result<()> {
+    pub fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
+        self.write_checked(batch, durability, None)
+    }
+
+    /// Applies a batch, if the database is still the one of `epoch`: for a writer whose batch only makes sense on top of
+    /// what it wrote before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Reopened`] when it is not; otherwise as of [`Embedded::write`].
+    pub fn write_as_of(&self, epoch: u64, batch: Batch, durability: Durability) -> Result<()> {
+        self.write_checked(batch, durability, Some(epoch))
+    }
+
+    fn write_checked(&self, mut batch: Batch, durability: Durability, epoch: Option<u64>) -> Result<()> {
         // In order of key each insert into a memtable starts where the last one ended, in memory that is still near.
         // Stable, so that of two writes to one key the later one stays the later one.
         batch.writes.sort_by(|(a, key_a, _), (b, key_b, _)| (Arc::as_ptr(a), key_a).cmp(&(Arc::as_ptr(b), key_b)));
+        self.wait_for_flushes(&batch)?;
         let done = self.with_open(|db| {
+            // Compared while the database cannot be replaced.
+            if epoch.is_some_and(|epoch| epoch != self.epoch()) {
+                return Err(Error::new(ErrorKind::Reopened, "the database was reopened after a failure"));
+            }
             let durability = match durability {
                 Durability::Ordered => None,
                 Durability::Synced => Some(PersistMode::SyncData),
@@ -208,6 +232,33 @@ impl Embedded {
             Ok(writes.commit())
         })?;
         done.map_err(|e| self.failure("write a batch", e))
+    }
+
+    /// Waits, within a bound, until the spaces of `batch` have few memtables that still wait for their flush.
+    ///
+    /// fjall waits for that itself, inside a commit and without a bound: when the disk is full and its flushing thread has
+    /// given up, such a wait never ends, and a reopen would wait for it. So the wait happens here first, where it can fail.
+    #[expect(clippy::disallowed_methods, reason = "fjall has no way to wait for a flush but to ask again")]
+    fn wait_for_flushes(&self, batch: &Batch) -> Result<()> {
+        let mut last: Option<&Arc<Slot>> = None;
+        for (slot, ..) in &batch.writes {
+            // Sorted, so the writes of a space stand together.
+            if last.is_some_and(|last| Arc::ptr_eq(last, slot)) {
+                continue;
+            }
+            last = Some(slot);
+            let mut waited = Duration::ZERO;
+            while slot.with(|keyspace| Ok(keyspace.sealed_memtable_count()))? >= SEALED_MEMTABLES_MAX {
+                if waited >= FLUSH_PATIENCE {
+                    self.failed.store(true, Ordering::Release);
+                    let message = format!("space {} cannot be flushed: is the disk full?", slot.name);
+                    return Err(Error::new(ErrorKind::Failed, message));
+                }
+                std::thread::sleep(FLUSH_POLL);
+                waited += FLUSH_POLL;
+            }
+        }
+        Ok(())
     }
 
     /// Makes everything written so far durable.
@@ -251,6 +302,8 @@ impl Embedded {
     /// As of [`Embedded::open`]; the database then stays closed and `reopen` may be called again.
     pub fn reopen(&self) -> Result<()> {
         let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // First of all, so that nothing that was read from here on passes for what was there before.
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         // The database must be gone before it is opened again: its lock file is held until the last handle drops.
         for slot in self.slots().values() {
             drop(slot.keyspace.write().unwrap_or_else(PoisonError::into_inner).take());
@@ -262,7 +315,6 @@ impl Embedded {
             *slot.keyspace.write().unwrap_or_else(PoisonError::into_inner) = Some(keyspace);
         }
         *guard = Some(db);
-        self.epoch.fetch_add(1, Ordering::AcqRel);
         self.failed.store(false, Ordering::Release);
         Ok(())
     }

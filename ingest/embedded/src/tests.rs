@@ -67,3 +67,33 @@ fn a_dropped_space_is_empty_when_made_again() {
     assert_eq!(space.get("k").err().unwrap().kind(), ErrorKind::Failed);
     assert_eq!(embedded.space("a").unwrap().get("k").unwrap(), None);
 }
+
+#[test]
+fn a_write_for_an_older_opening_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path());
+    let space = embedded.space("a").unwrap();
+    let before = embedded.epoch();
+    embedded.reopen().unwrap();
+    let write = |epoch| {
+        let mut batch = Batch::default();
+        batch.put(&space, "k", "v");
+        embedded.write_as_of(epoch, batch, Durability::Synced)
+    };
+    assert_eq!(write(before).err().unwrap().kind(), ErrorKind::Reopened);
+    assert_eq!(space.get("k").unwrap(), None);
+    write(embedded.epoch()).unwrap();
+    assert_eq!(space.get("k").unwrap().unwrap(), "v");
+}
+
+#[test]
+fn what_was_flushed_needs_no_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let embedded = open(dir.path());
+        let space = embedded.space("a").unwrap();
+        put(&embedded, &space, "k", "v", Durability::Ordered);
+        embedded.flush(Duration::from_secs(5)).unwrap();
+    }
+    assert_eq!(open(dir.path()).space("a").unwrap().get("k").unwrap().unwrap(), "v");
+}

@@ -143,6 +143,11 @@ impl ToyLog {
         }
     }
 
+    /// How many records are durable.
+    pub fn written(&self) -> usize {
+        self.lock().parts.values().map(|part| part.durable.len()).sum()
+    }
+
     /// Everything durable in one partition.
     pub fn records(&self, of: TopicPartition) -> Vec<Record> {
         self.lock().parts.get(&of).map(|part| part.durable.clone()).unwrap_or_default()

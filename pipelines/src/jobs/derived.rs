@@ -47,8 +47,9 @@ impl Stage for DerivedStage {
         let derived: Derived = match decode("a re-keyed record", record.value.clone()) {
             Ok(derived) => derived,
             // Written by stage 1 and by nobody else: whatever this is, going on could skip an effect.
-            Err(_) => return Err(Error::corrupt("a re-keyed record", of)),
+            Err(_) => return Err(Error::bad_record("a re-keyed record", of, record.offset)),
         };
+        let key = std::str::from_utf8(&record.key).map_err(|_| Error::bad_record("keyed by text", of, record.offset))?;
         let Standing { counts, marks } = state.root::<Standing>()?;
         let clock = marks.clock(self.sources);
         match marks.admit(&derived) {
@@ -67,7 +68,7 @@ impl Stage for DerivedStage {
                      two versions of stage 1 wrote to this generation: rebuild the re-keyed topics under a new one",
                     record.offset, at.partition, at.offset
                 );
-                return Err(Error::Corrupt(message));
+                return Err(Error::BadRecord(message));
             }
             Verdict::Next => {}
         }
@@ -75,7 +76,6 @@ impl Stage for DerivedStage {
         if !derived.tick {
             counts.applied += 1;
             counts.late += u64::from(derived.late);
-            let key = std::str::from_utf8(&record.key).map_err(|_| Error::corrupt("a key", of))?;
             let input = Input { record: &derived, key, clock };
             for job in &self.jobs {
                 job.apply(&input, state, writes)?;

@@ -38,7 +38,14 @@ pub struct Dedup {
 struct Segments {
     next: u64,
     alive: Vec<Segment>,
-    dropped: Vec<u64>,
+    dropped: Vec<Dropped>,
+}
+
+/// A segment being swept, and the last of its ids that was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Dropped {
+    number: u64,
+    swept: u128,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +80,8 @@ impl Dedup {
         let current = segments.current(time, &bounds);
         let sweep = segments.sweep_due();
         state.put(&self.id_key(current, id), Present);
-        if let Some(number) = sweep {
-            self.sweep(state, number)?;
+        if let Some(dropped) = sweep {
+            self.sweep(state, &dropped)?;
         }
         Ok(true)
     }
@@ -84,11 +91,15 @@ impl Dedup {
     }
 
     /// Deletes a few ids of a dropped segment: all at once would stall the partition.
-    fn sweep(&self, state: &mut State, number: u64) -> Result<()> {
-        let prefix = StateKey::new(self.ids_table).number(number);
-        if state.remove_prefix(&prefix, SWEEP_KEYS)? {
-            let segments = state.entry::<Segments>(&StateKey::new(self.segments_table))?;
-            segments.dropped.retain(|dropped| *dropped != number);
+    fn sweep(&self, state: &mut State, dropped: &Dropped) -> Result<()> {
+        let prefix = StateKey::new(self.ids_table).number(dropped.number);
+        let after = self.id_key(dropped.number, dropped.swept);
+        let last = state.remove_prefix(&prefix, after.as_bytes(), SWEEP_KEYS)?;
+        let segments = state.entry::<Segments>(&StateKey::new(self.segments_table))?;
+        let last = last.and_then(|key| key.last_chunk().map(|id| u128::from_be_bytes(*id)));
+        match (last, segments.dropped.first_mut()) {
+            (Some(id), Some(sweeping)) => sweeping.swept = id,
+            _ => segments.dropped.retain(|other| other.number != dropped.number),
         }
         Ok(())
     }
@@ -121,9 +132,9 @@ impl Segments {
     }
 
     /// The dropped segment to sweep now, if it is time for one.
-    fn sweep_due(&self) -> Option<u64> {
+    fn sweep_due(&self) -> Option<Dropped> {
         let ids = self.alive.last().map_or(0, |s| s.ids);
-        if ids.is_multiple_of(SWEEP_EVERY) { self.dropped.first().copied() } else { None }
+        if ids.is_multiple_of(SWEEP_EVERY) { self.dropped.first().cloned() } else { None }
     }
 
     fn drop_old(&mut self, time: LogTime, bounds: &DedupBounds) {
@@ -133,7 +144,7 @@ impl Segments {
             if !old_enough || newer < bounds.keep_ids {
                 return;
             }
-            self.dropped.push(oldest.number);
+            self.dropped.push(Dropped { number: oldest.number, swept: 0 });
             self.alive.remove(0);
         }
     }
@@ -150,7 +161,8 @@ impl StateValue for Segments {
             segments.alive.push(Segment { number, ids, first_us: first.cast_signed(), last_us: last.cast_signed() });
         }
         for _ in 0..dropped {
-            segments.dropped.push(take()?);
+            let (number, high, low) = (take()?, take()?, take()?);
+            segments.dropped.push(Dropped { number, swept: u128::from(high) << 64 | u128::from(low) });
         }
         Some(segments)
     }
@@ -163,7 +175,10 @@ impl StateValue for Segments {
         for s in &self.alive {
             [s.number, s.ids, s.first_us.cast_unsigned(), s.last_us.cast_unsigned()].into_iter().for_each(&mut put);
         }
-        self.dropped.iter().copied().for_each(put);
+        for d in &self.dropped {
+            // The upper and the lower half.
+            [d.number, (d.swept >> 64) as u64, d.swept as u64].into_iter().for_each(&mut put);
+        }
     }
 }
 

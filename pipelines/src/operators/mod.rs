@@ -4,3 +4,6 @@ pub mod dedup;
 pub mod distinct;
 pub mod marks;
 pub mod window;
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use millrace_events::{Topic, TopicPartition};
 use millrace_feature_store::{OnlineStore, OnlineWrite, Version, views};
-use millrace_log::{Append, EventLog, Offset, Record};
+use millrace_log::{Append, ErrorKind, EventLog, Offset, Record};
 use prost::Message;
 
 use super::{Board, Gate};
@@ -51,6 +51,8 @@ pub struct WorkerOptions {
     pub commit_keys: usize,
     /// ...or when nothing came for this long.
     pub commit_idle: Duration,
+    /// The pause before the log is asked again to take what is published.
+    pub publish_pause: Duration,
     /// The pause before a restart from the last commit.
     pub restart_pause: Duration,
 }
@@ -63,6 +65,7 @@ impl Default for WorkerOptions {
             commit_records: 20_000,
             commit_keys: 50_000,
             commit_idle: Duration::from_millis(200),
+            publish_pause: Duration::from_millis(20),
             restart_pause: Duration::from_millis(250),
         }
     }
@@ -164,9 +167,17 @@ impl Worker {
                 if until.is_some_and(|end| record.offset >= end) {
                     break;
                 }
-                next = record.offset + 1;
+                let offset = record.offset;
+                if let Err(error) = self.apply(record, &mut state, &mut writes) {
+                    if error.is_about_record() {
+                        // What came before it is good: it must not be done again with every restart.
+                        self.flush(offset, &mut state, &mut writes).await?;
+                        state.commit(offset).await?;
+                    }
+                    return Err(error);
+                }
+                next = offset + 1;
                 uncommitted += 1;
-                self.apply(record, &mut state, &mut writes)?;
                 if writes.len() >= self.options.writes_max {
                     self.flush(next, &mut state, &mut writes).await?;
                 }
@@ -224,21 +235,37 @@ impl Worker {
             });
         }
         if !batch.is_empty() {
-            self.seams.log.append(batch).await?;
+            self.publish(batch).await?;
         }
         let mut online = writes.take_online();
-        online.push(self.progress(next, state)?);
+        online.extend(self.progress(next, state)?);
         self.seams.online.write(online).await?;
         Ok(())
     }
 
-    fn progress(&self, next: Offset, state: &mut State) -> Result<OnlineWrite> {
-        let clock_us = self.stage.clock(state)?.map_or(0, |clock| clock.0);
-        Ok(OnlineWrite::Put {
+    /// Appends until the log has taken it: a log that is busy or away is waited for, never passed by. Some of it may be
+    /// appended twice then, which positions make harmless.
+    async fn publish(&self, batch: Vec<Append>) -> Result<()> {
+        loop {
+            match self.seams.log.append(batch.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Retry => {
+                    tracing::debug!(partition = %self.of, %error, "waiting for the log");
+                    self.seams.timer.pause(self.options.publish_pause).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// How far this partition is; nothing to say before its clock is known.
+    fn progress(&self, next: Offset, state: &mut State) -> Result<Option<OnlineWrite>> {
+        let Some(clock) = self.stage.clock(state)? else { return Ok(None) };
+        Ok(Some(OnlineWrite::Put {
             key: views::progress_key(self.of),
-            value: views::ProgressRecord { next, clock_us }.encode_to_vec().into(),
+            value: views::ProgressRecord { next, clock_us: clock.0 }.encode_to_vec().into(),
             version: Version { generation: self.generation, offset: next },
-        })
+        }))
     }
 
     fn report(&self, state: &mut State, next: Offset) -> Result<()> {

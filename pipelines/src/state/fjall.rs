@@ -74,10 +74,17 @@ impl FjallPartition {
         if *newest != self.epoch {
             return Err(Error::Fenced(self.of));
         }
-        if self.space.embedded().epoch() != self.database {
-            return Err(Error::State { attempted, of: self.of, source: REOPENED.into() });
-        }
+        self.same_database(attempted)?;
         Ok(newest)
+    }
+
+    /// What is in memory belongs to what was on disk when the state was opened. Asked after a read too: a value that was
+    /// read from the reopened database must not be mixed with it.
+    fn same_database(&self, attempted: &'static str) -> Result<()> {
+        if self.space.embedded().epoch() == self.database {
+            return Ok(());
+        }
+        Err(Error::State { attempted, of: self.of, source: REOPENED.into() })
     }
 }
 
@@ -86,6 +93,7 @@ impl PartitionState for FjallPartition {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let _mine = self.mine("read")?;
         let value = self.space.get(key).map_err(|e| failed("read", self.of, e))?;
+        self.same_database("read")?;
         Ok(value.map(|v| Bytes::copy_from_slice(&v)))
     }
 
@@ -94,6 +102,7 @@ impl PartitionState for FjallPartition {
         // The offset's own key sorts before every other and is not part of the content.
         let from = Bound::Excluded(after.unwrap_or(OFFSET_KEY));
         let found = self.space.range(from, Bound::Unbounded, limit).map_err(|e| failed("read", self.of, e))?;
+        self.same_database("read")?;
         Ok(found.into_iter().map(|(k, v)| (Bytes::copy_from_slice(&k), Bytes::copy_from_slice(&v))).collect())
     }
 
@@ -111,7 +120,7 @@ impl PartitionState for FjallPartition {
             }
         }
         batch.put(&self.space, OFFSET_KEY, &offset.to_be_bytes()[..]);
-        self.space.embedded().write(batch, Durability::Synced).map_err(|e| failed("commit", self.of, e))?;
+        self.space.embedded().write_as_of(self.database, batch, Durability::Synced).map_err(|e| failed("commit", self.of, e))?;
         drop(mine);
         self.offset = offset;
         Ok(())

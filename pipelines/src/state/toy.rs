@@ -20,7 +20,9 @@ pub struct ToyStateStore {
 
 #[derive(Clone, Debug, Default)]
 struct Committed {
+    /// Which opening of the partition is the newest, and which opening of the database this is.
     epoch: u64,
+    database: u64,
     offset: Offset,
     values: BTreeMap<Bytes, Bytes>,
 }
@@ -28,6 +30,7 @@ struct Committed {
 struct ToyPartition {
     of: TopicPartition,
     epoch: u64,
+    database: u64,
     offset: Offset,
     store: ToyStateStore,
 }
@@ -54,9 +57,16 @@ impl ToyStateStore {
         let mut values = earlier.lock().clone();
         let mut parts = self.lock();
         for (of, now) in parts.iter() {
-            values.entry(*of).or_default().epoch = now.epoch;
+            let earlier = values.entry(*of).or_default();
+            earlier.epoch = now.epoch;
+            earlier.database = now.database;
         }
         *parts = values;
+    }
+
+    /// As a database that failed a write and was opened again under its users: whoever has state open must begin again.
+    pub fn reopen(&self) {
+        self.lock().values_mut().for_each(|part| part.database += 1);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, Committed>> {
@@ -70,8 +80,8 @@ impl StateStore for ToyStateStore {
         let mut parts = self.lock();
         let committed = parts.entry(of).or_default();
         committed.epoch += 1;
-        let (epoch, offset) = (committed.epoch, committed.offset);
-        Ok(Box::new(ToyPartition { of, epoch, offset, store: self.clone() }))
+        let (epoch, database, offset) = (committed.epoch, committed.database, committed.offset);
+        Ok(Box::new(ToyPartition { of, epoch, database, offset, store: self.clone() }))
     }
 }
 
@@ -79,7 +89,14 @@ impl ToyPartition {
     /// The partition, while this is its newest owner.
     fn mine<'a>(&self, parts: &'a mut HashMap<TopicPartition, Committed>) -> Result<&'a mut Committed> {
         let committed = parts.entry(self.of).or_default();
-        if committed.epoch == self.epoch { Ok(committed) } else { Err(Error::Fenced(self.of)) }
+        if committed.epoch != self.epoch {
+            return Err(Error::Fenced(self.of));
+        }
+        if committed.database != self.database {
+            let source = "the database was opened again".into();
+            return Err(Error::State { attempted: "use", of: self.of, source });
+        }
+        Ok(committed)
     }
 }
 

@@ -169,21 +169,22 @@ impl State {
         self.set(key.as_bytes(), None);
     }
 
-    /// Removes up to `limit` committed keys that start with `prefix`; true when that was all of them.
+    /// Removes up to `limit` committed keys that start with `prefix`, after `after`; the last key removed, or `None` when
+    /// none is left. What was put since the last commit is not looked at.
     ///
     /// # Errors
     /// As of [`State::get`].
-    pub fn remove_prefix(&mut self, prefix: &StateKey, limit: usize) -> Result<bool> {
+    pub fn remove_prefix(&mut self, prefix: &StateKey, after: &[u8], limit: usize) -> Result<Option<Bytes>> {
         let prefix = prefix.as_bytes();
-        let found = self.store.scan(Some(prefix), limit)?;
-        let full = found.len() == limit;
-        for (key, _) in found {
+        let mut last = None;
+        for (key, _) in self.store.scan(Some(prefix.max(after)), limit)? {
             if !key.starts_with(prefix) {
-                return Ok(true);
+                return Ok(None);
             }
             self.set(&key, None);
+            last = Some(key);
         }
-        Ok(!full)
+        Ok(last)
     }
 
     /// Writes everything changed, and the offset it leads to.

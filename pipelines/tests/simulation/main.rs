@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use executor::{Executor, yield_now};
-use millrace_events::{Derived, Envelope, LogTime, Topic, TopicPartition, partition_of};
+use millrace_events::{DeadLetter, Derived, Envelope, LogTime, Topic, TopicPartition, partition_of};
 use millrace_feature_store::online::Content;
 use millrace_feature_store::online::toy::ToyStore;
 use millrace_log::toy::ToyLog;
@@ -115,6 +115,7 @@ impl World {
             commit_records: random.random_range(1..30),
             commit_keys: random.random_range(1..200),
             commit_idle: Duration::from_millis(1),
+            publish_pause: Duration::from_millis(1),
             restart_pause: Duration::from_millis(1),
         }
     }
@@ -150,7 +151,10 @@ impl World {
                     feed.calls.get(feed.acknowledged).cloned()
                 };
                 let Some(call) = call else { return };
-                let batch = call.iter().map(append).collect();
+                let mut batch: Vec<Append> = call.iter().map(append).collect();
+                if let Some(last) = call.last().filter(|last| last.log_time % 3 == 0) {
+                    batch.extend((0..PARTITIONS).map(|partition| tick(partition, last.log_time)));
+                }
                 if log.append(batch).await.is_ok() {
                     feed.borrow_mut().acknowledged += 1;
                 }
@@ -165,10 +169,7 @@ impl World {
         let random = &mut self.executor.random;
         if random.random_range(0..3) == 0 {
             let mut draw = SmallRng::seed_from_u64(random.random());
-            if self.log.step(|n| draw.random_range(0..n)) {
-                if self.machine == Machine::Embedded {
-                    self.synced = Some((self.online.snapshot(), self.states.snapshot()));
-                }
+            if self.log_step(&mut draw) {
                 return true;
             }
         }
@@ -176,7 +177,23 @@ impl World {
             return true;
         }
         let mut draw = SmallRng::seed_from_u64(self.executor.random.random());
-        self.log.step(|n| draw.random_range(0..n))
+        self.log_step(&mut draw)
+    }
+
+    fn log_step(&mut self, draw: &mut SmallRng) -> bool {
+        let written = self.log.written();
+        let moved = self.log.step(|n| draw.random_range(0..n));
+        // Only a write syncs the journal and all that came before it; an answer does not.
+        if self.machine == Machine::Embedded && self.log.written() > written {
+            self.synced = Some((self.online.snapshot(), self.states.snapshot()));
+        }
+        moved
+    }
+
+    /// The database failed a write and was opened again under its live users: what was not synced may be gone.
+    fn reopen(&mut self) {
+        self.states.reopen();
+        self.lose_unsynced();
     }
 
     fn kill(&mut self, process: u32) {
@@ -189,6 +206,10 @@ impl World {
         for process in processes {
             self.kill(*process);
         }
+        self.lose_unsynced();
+    }
+
+    fn lose_unsynced(&mut self) {
         // What came after the last sync may have reached the disk or not; what came before has.
         let lost = self.executor.chance(2);
         match &self.synced {
@@ -213,6 +234,9 @@ impl World {
             if faults > 0 && self.executor.chance(120) {
                 faults -= 1;
                 match (self.machine, self.executor.below(4)) {
+                    (Machine::Embedded, 0) => self.reopen(),
+                    (Machine::Embedded, 1) => self.log.fail_next(1),
+                    (Machine::Embedded, 2) => self.online.fail_next(1),
                     (Machine::Embedded, _) => {
                         self.power_cut(&[workers, feeder]);
                         workers = self.start_workers();
@@ -255,9 +279,7 @@ impl World {
     fn close(&mut self) {
         self.log.fail_next(0);
         for partition in 0..PARTITIONS {
-            let of = TopicPartition::new(Topic::Actions, partition);
-            let value = Envelope::tick().encode_to_vec().into();
-            let tick = Append { to: of, time: LogTime(1 << 60), key: Default::default(), value };
+            let tick = tick(partition, 1 << 60);
             let log = self.log.as_process(self.next_process);
             self.executor.spawn(self.next_process, async move {
                 log.append(vec![tick]).await.unwrap();
@@ -277,7 +299,9 @@ impl World {
         for partition in 0..PARTITIONS {
             for record in self.log.records(TopicPartition::new(Topic::Actions, partition)) {
                 let envelope = Envelope::decode(record.value).unwrap();
-                times.entry(envelope.message_id).or_insert(record.time.0);
+                if !envelope.message_id.is_empty() {
+                    times.entry(envelope.message_id).or_insert(record.time.0);
+                }
             }
         }
         times
@@ -287,6 +311,7 @@ impl World {
     fn replay(&self) -> Result<BTreeSet<Content>, String> {
         let (online, states) = (ToyStore::new(), ToyStateStore::new());
         let mut republished = Vec::new();
+        let mut refused = BTreeSet::new();
         for topic in [Topic::Actions, Topic::UserEvents, Topic::ReactionEvents] {
             for partition in 0..PARTITIONS {
                 let of = TopicPartition::new(topic, partition);
@@ -301,6 +326,7 @@ impl World {
                 let seams = seams::seams(&own, &online, &states, false);
                 let worker = Worker::new(of, GENERATION, stage, seams, WorkerOptions::default(), Board::new());
                 block_on(worker.run_until(end)).map_err(|e| format!("replay of {of}: {e}"))?;
+                refused.extend(dead_letters(&own));
                 if topic == Topic::Actions {
                     republished.push(own);
                 }
@@ -321,8 +347,19 @@ impl World {
                 }
             }
         }
+        let live = dead_letters(&self.log);
+        if live != refused {
+            return Err(format!("refused live {live:?}, on replay {refused:?}"));
+        }
         Ok(online.content().into_iter().collect())
     }
+}
+
+/// The ids and reasons of what was refused; a repetition after a crash has the same id.
+fn dead_letters(log: &ToyLog) -> BTreeSet<(String, String)> {
+    let records = log.records(TopicPartition::new(Topic::DeadLetters, 0));
+    let letters = records.into_iter().map(|record| DeadLetter::decode(record.value).unwrap());
+    letters.map(|letter| (letter.id, letter.reason)).collect()
 }
 
 /// The records of one source partition in one destination, duplicates dropped.
@@ -346,6 +383,12 @@ fn append(sent: &Sent) -> Append {
         key: key.into(),
         value: sent.envelope.encode_to_vec().into(),
     }
+}
+
+fn tick(partition: u32, time: i64) -> Append {
+    let to = TopicPartition::new(Topic::Actions, partition);
+    let value = Envelope::tick().encode_to_vec().into();
+    Append { to, time: LogTime(time), key: Default::default(), value }
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
