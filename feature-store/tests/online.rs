@@ -74,15 +74,7 @@ async fn a_reopen_forgets_what_was_not_durable() {
     assert_eq!(store.get(std::slice::from_ref(&key)).await.unwrap(), [Some(Bytes::from("v"))]);
     assert_eq!(store.heads(std::slice::from_ref(&of), 5).await.unwrap(), [[item(1, "m")]]);
 
-    // The disk loses it, as if it had never been durable.
-    for name in ["online/records", "online/members", "online/lists"] {
-        let space = embedded.space(name).unwrap();
-        let mut lost = Batch::default();
-        for (found, _) in space.prefix(&[], 10).unwrap() {
-            lost.delete(&space, found);
-        }
-        embedded.write(lost, Durability::Synced).unwrap();
-    }
+    lose_everything(&embedded);
     embedded.reopen().unwrap();
     assert_eq!(store.get(std::slice::from_ref(&key)).await.unwrap(), [None], "the cache is as forgetful as the disk");
     assert_eq!(
@@ -93,6 +85,69 @@ async fn a_reopen_forgets_what_was_not_durable() {
     store.write(vec![put(&key, "again", at(7)), insert(&of, 2, "m", at(7))]).await.unwrap();
     assert_eq!(store.get(&[key]).await.unwrap(), [Some(Bytes::from("again"))], "and so are versions");
     assert_eq!(store.heads(&[of], 5).await.unwrap(), [[item(2, "m")]]);
+}
+
+/// What the store keeps about newest versions must be as true on disk as in memory: the next start believes the disk.
+#[track_caller]
+fn check_after_start(embedded: Arc<Embedded>) {
+    block_on(async {
+        let store = FjallOnlineStore::open(embedded, FjallOnlineOptions::default()).unwrap();
+        let key = record(POST, "p");
+        store.write(vec![put(&key, "old", at(5))]).await.unwrap();
+        assert_eq!(store.get(&[key]).await.unwrap(), [Some(Bytes::from("v"))], "an older version won");
+    });
+}
+
+#[test]
+fn a_write_that_failed_and_was_repeated_is_known_after_a_start() {
+    let (store, embedded, _dir) = embedded(FjallOnlineOptions::default());
+    block_on(async {
+        let write = put(&record(POST, "p"), "v", at(7));
+        // The lists cannot be written to, so the whole batch fails.
+        embedded.drop_space("online/lists").unwrap();
+        let failed = store.write(vec![write.clone(), insert(&list(FOLLOWING, "u"), 1, "m", at(7))]).await;
+        assert_eq!(failed.map_err(|e| e.kind()), Err(ErrorKind::Retry));
+        store.write(vec![write]).await.unwrap();
+    });
+    check_after_start(embedded);
+}
+
+#[test]
+fn a_write_that_was_lost_and_repeated_is_known_after_a_start() {
+    let (store, embedded, _dir) = embedded(FjallOnlineOptions::default());
+    block_on(async {
+        let write = put(&record(POST, "p"), "v", at(7));
+        store.write(vec![write.clone()]).await.unwrap();
+        lose_everything(&embedded);
+        embedded.reopen().unwrap();
+        // A reader is the first to notice.
+        assert_eq!(store.get(&[record(POST, "p")]).await.unwrap(), [None]);
+        store.write(vec![write]).await.unwrap();
+    });
+    check_after_start(embedded);
+}
+
+#[test]
+fn a_write_to_a_cached_record_is_known_after_a_start() {
+    let (store, embedded, _dir) = embedded(FjallOnlineOptions::default());
+    block_on(async {
+        let key = record(POST, "p");
+        assert_eq!(store.get(std::slice::from_ref(&key)).await.unwrap(), [None]);
+        store.write(vec![put(&key, "v", at(7))]).await.unwrap();
+    });
+    check_after_start(embedded);
+}
+
+/// As if nothing had ever been durable.
+fn lose_everything(embedded: &Arc<Embedded>) {
+    for name in ["online/records", "online/members", "online/lists"] {
+        let space = embedded.space(name).unwrap();
+        let mut lost = Batch::default();
+        for (found, _) in space.prefix(&[], 10).unwrap() {
+            lost.delete(&space, found);
+        }
+        embedded.write(lost, Durability::Synced).unwrap();
+    }
 }
 
 #[tokio::test]

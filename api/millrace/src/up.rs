@@ -124,7 +124,9 @@ impl Platform {
         match tokio::time::timeout(CLOSE_GRACE, closing).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => tracing::error!("closing the stores panicked"),
-            Err(_) => tracing::warn!("the disk does not answer; what was acknowledged is on it, the rest is done again"),
+            Err(_) => {
+                tracing::warn!("the disk does not answer; what was acknowledged is on it, the rest is done again")
+            }
         }
     }
 

@@ -13,19 +13,33 @@ use crate::views;
 /// A multiple of 1 to 10 and of 12, 14, 15 and 16: of the usual partition counts.
 const BUCKETS: usize = 5_040;
 
-/// The marks of all views that were written since the start.
+/// The marks of all views that were written since the start, or since a failure.
 #[derive(Default)]
 pub(super) struct Marks {
     views: FxHashMap<u8, View>,
+    epoch: u64,
 }
 
 struct View {
-    /// What the marks of all buckets were at the start.
+    /// At the start those of all buckets are the newest stored one of the view.
     buckets: Box<[Option<Version>]>,
     newest: Option<Version>,
 }
 
 impl Marks {
+    /// Begins anew when the database is another one than the marks were made for: what raised them may be gone from it.
+    pub(super) fn check_epoch(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.clear();
+            self.epoch = epoch;
+        }
+    }
+
+    /// Begins anew: the marks must never be above what is stored, or the newest of a view would not be stored again.
+    pub(super) fn clear(&mut self) {
+        self.views.clear();
+    }
+
     /// True when `key` has no stored version that is `version` or above. `load` reads the newest stored version of any
     /// record of the view, and is called once for each view.
     pub(super) fn is_newest<E>(
@@ -45,7 +59,8 @@ impl Marks {
         Ok(view.buckets[bucket(key)] < Some(version))
     }
 
-    /// Notes a version of a record, before it is stored. True when it is the newest of its view.
+    /// Notes a version of a record that [`Marks::is_newest`] was asked about, before it is stored. True when it is the newest
+    /// of its view.
     pub(super) fn raise(&mut self, key: &RecordKey, version: Version) -> bool {
         let Some(view) = self.views.get_mut(&key.view) else { return false };
         let mark = &mut view.buckets[bucket(key)];

@@ -124,4 +124,11 @@ fn marks_never_call_a_version_newest_that_is_not() {
     marks.raise(&other, Version { generation: 0, offset: 50 });
     assert_eq!(other.view, SEEN);
     assert!(!is_newest(&mut marks, &seen_key("viewer", "q"), 50, None), "one owner, one bucket");
+    marks.check_epoch(0);
+    assert!(!is_newest(&mut marks, &key, 5, Some(4)), "the same database");
+    marks.check_epoch(1);
+    assert!(is_newest(&mut marks, &key, 5, Some(4)), "another one, in which less is stored");
+    assert!(marks.raise(&key, Version { generation: 0, offset: 5 }), "and so it is the newest again");
+    marks.clear();
+    assert!(is_newest(&mut marks, &key, 5, None), "after a failed write");
 }

@@ -134,7 +134,7 @@ impl Records<'_> {
         let properties = page_properties(kind, fields, properties)?;
         let context = merged("context", context, shared.context.as_ref().map(|(raw, pairs)| (raw.as_str(), pairs)))?;
         let minted = if ids.message.is_empty() { self.mint() } else { String::new() };
-        let (event_time_us, log_time) = self.stamps.stamp(original, sent_at);
+        let (event_time_us, log_time) = self.stamps.stamp(original, sent_at)?;
         let envelope = EnvelopeRef {
             message_id: if ids.message.is_empty() { &minted } else { &ids.message },
             minted_id: ids.message.is_empty(),

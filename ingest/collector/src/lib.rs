@@ -18,8 +18,8 @@ mod properties;
 mod refusal;
 mod time;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use millrace_events::{Kind, LogTime, Topic, TopicPartition};
@@ -32,7 +32,7 @@ pub use bounds::{
 };
 pub use counters::CollectorCounters;
 pub use refusal::{Reason, Refusal, RefusalKind};
-pub use time::SKEW_IGNORED_US;
+pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
 
 use auth::Keys;
 use counters::Counters;
@@ -121,16 +121,31 @@ pub struct Accepted {
     pub rejected: u32,
 }
 
+/// So many events in one round of ticks tell the time themselves: whoever reads `actions` passes the time on at least
+/// once in as many records, and on every tick.
+const BUSY_EVENTS: u64 = 64;
+
 /// The front door. Share it in an [`Arc`].
 pub struct Collector {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     keys: Keys,
     bounds: Bounds,
-    /// Per partition of `actions`: something was sent there since the last round of ticks.
-    busy: Vec<AtomicBool>,
+    /// Per partition of `actions`: how many events were sent there.
+    sent: Vec<AtomicU64>,
+    /// Per partition of `actions`, in the same order.
+    rounds: Mutex<Vec<Round>>,
     minted: AtomicU64,
     counters: Counters,
+}
+
+/// What the rounds of ticks know of a partition. Ticks are not among the events.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// How many events had been sent at the last round.
+    sent: u64,
+    /// The same at the last tick, and its time.
+    ticked: Option<(u64, LogTime)>,
 }
 
 /// A request on its way into the log.
@@ -147,13 +162,15 @@ impl Collector {
         let CollectorOptions { sources, accept_any_key, mut bounds } = options;
         // A post's text is stored twice, its keys and names come on top.
         bounds.event_bytes_max = bounds.event_bytes_max.min(VALUE_BYTES_MAX / 4);
-        let busy = (0..log.partitions()).map(|_| AtomicBool::new(false)).collect();
+        let sent: Vec<AtomicU64> = (0..log.partitions()).map(|_| AtomicU64::new(0)).collect();
+        let rounds = Mutex::new(vec![Round::default(); sent.len()]);
         Self {
             log,
             clock,
             keys: Keys { sources, accept_any_key },
             bounds,
-            busy,
+            sent,
+            rounds,
             minted: AtomicU64::new(0),
             counters: Counters::default(),
         }
@@ -172,7 +189,9 @@ impl Collector {
         answer
     }
 
-    /// Moves the clock of every partition of `actions` that got nothing since the last call. To be called every second.
+    /// Moves the clock of every partition of `actions` that got too little since the last call to tell the time by itself.
+    /// Where nothing came since the last tick and the time is still the same, there is nothing to tell. To be called every
+    /// second.
     ///
     /// # Errors
     /// When the log cannot take the ticks; the next call tries again.
@@ -185,20 +204,41 @@ impl Collector {
         let mut value = Vec::new();
         EnvelopeRef { kind: Some(Kind::Tick), ..EnvelopeRef::default() }.write(&mut value);
         let value = Bytes::from(value);
-        let idle = (0_u32..).zip(&self.busy).filter(|(_, busy)| !busy.swap(false, Ordering::Relaxed));
-        let tick = |partition| Append {
-            to: TopicPartition::new(Topic::Actions, partition),
+        let due = self.due(now);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let tick = |&(partition, _): &(usize, u64)| Append {
+            to: TopicPartition::new(Topic::Actions, count(partition)),
             time: now,
             key: Bytes::new(),
             value: value.clone(),
         };
-        let ticks: Vec<Append> = idle.map(|(partition, _)| tick(partition)).collect();
-        let count = ticks.len();
-        if count > 0 {
-            self.log.append(ticks).await?;
-            self.counters.ticked(count);
+        self.log.append(due.iter().map(tick).collect()).await?;
+        self.counters.ticked(due.len());
+        let mut rounds = self.rounds();
+        for (partition, sent) in due {
+            rounds[partition].ticked = Some((sent, now));
         }
         Ok(())
+    }
+
+    /// Begins a round of ticks: the partitions that need one, each with how many events it had been sent.
+    fn due(&self, now: LogTime) -> Vec<(usize, u64)> {
+        let mut due = Vec::new();
+        for (partition, (sent, round)) in self.sent.iter().zip(self.rounds().iter_mut()).enumerate() {
+            let sent = sent.load(Ordering::Relaxed);
+            let is_busy = sent - round.sent >= BUSY_EVENTS;
+            round.sent = sent;
+            if !is_busy && round.ticked != Some((sent, now)) {
+                due.push((partition, sent));
+            }
+        }
+        due
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, Vec<Round>> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happened here since the process started.
@@ -220,8 +260,8 @@ impl Collector {
 
     async fn append(&self, appends: Vec<Append>) -> Result<(), Refusal> {
         let actions = appends.iter().filter(|append| append.to.topic == Topic::Actions);
-        for busy in actions.filter_map(|append| self.busy.get(append.to.partition as usize)) {
-            busy.store(true, Ordering::Relaxed);
+        for sent in actions.filter_map(|append| self.sent.get(append.to.partition as usize)) {
+            sent.fetch_add(1, Ordering::Relaxed);
         }
         let Err(error) = self.log.append(appends).await else { return Ok(()) };
         if error.kind() == ErrorKind::Retry {
@@ -311,7 +351,7 @@ impl Collector {
             source,
             stamps: Stamps::new(self.clock.as_ref()),
             bounds: self.bounds,
-            partitions: count(self.busy.len()),
+            partitions: count(self.sent.len()),
             minted: &self.minted,
             buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),
             pending: Vec::with_capacity(events),

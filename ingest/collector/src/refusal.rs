@@ -48,8 +48,10 @@ codes! {
         MissingProperty = "missing_property",
         /// A field or a property is not of the type that it must be.
         WrongType = "wrong_type",
-        /// A time that is not RFC 3339 with a zone.
+        /// A time that is not RFC 3339 with a zone, or in a replay one that lies in the future.
         InvalidTimestamp = "invalid_timestamp",
+        /// No time on an event of a replay that has none of its own yet.
+        MissingTimestamp = "missing_timestamp",
         /// The event nests too deeply.
         TooDeep = "too_deep",
         /// The event is too large.

@@ -75,6 +75,16 @@ impl Door {
         envelopes.remove(0)
     }
 
+    /// How many ticks each partition has.
+    fn ticks(&self) -> [u32; 4] {
+        let mut ticks = [0; 4];
+        for (partition, record) in self.records(Topic::Actions) {
+            let envelope: Envelope = decode("envelope", record.value).unwrap();
+            ticks[partition as usize] += u32::from(envelope == Envelope::tick());
+        }
+        ticks
+    }
+
     fn letters(&self) -> Vec<DeadLetter> {
         let decoded = |(_, record): (u32, Record)| decode::<DeadLetter>("dead letter", record.value).unwrap();
         self.records(Topic::DeadLetters).into_iter().map(decoded).collect()
@@ -453,26 +463,61 @@ fn a_replay_is_stamped_event_by_event() {
 }
 
 #[test]
-fn only_idle_partitions_tick() {
-    let door = Door::new();
-    let ticks = || {
-        door.runtime.block_on(door.collector.tick_idle()).unwrap();
-        let is_tick =
-            |record: &Record| decode::<Envelope>("envelope", record.value.clone()).unwrap() == Envelope::tick();
-        let mut per_partition = [0; 4];
-        for (partition, record) in door.records(Topic::Actions) {
-            per_partition[partition as usize] += usize::from(is_tick(&record));
-        }
-        per_partition
-    };
-    assert_eq!(ticks(), [1; 4]);
-    door.send(Call::Identify, r#"{"userId":"u"}"#).unwrap();
+fn a_replay_needs_times_that_it_can_believe() {
+    let door = Door::with(Arc::new(ReplayClock::new(LogTime::MIN)), Bounds::default());
+    let event = |id: u32, times: &str| format!(r#"{{"type":"identify","userId":"u","messageId":"{id}"{times}}}"#);
+    let events = [
+        event(1, ""),
+        event(2, r#","timestamp":"9000-01-01T00:00:00Z""#),
+        event(3, r#","timestamp":"2015-01-01T00:00:05Z""#),
+        event(4, ""),
+        event(5, r#","originalTimestamp":"9000-01-01T00:00:00Z","timestamp":"2015-01-01T00:00:05Z""#),
+    ];
+    let answer = door.send(Call::Batch, batch_of(&events.each_ref().map(String::as_str)));
+    assert_eq!(answer, Ok(Accepted { accepted: 2, rejected: 3 }));
+    let letters = door.letters();
+    let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(reasons, ["missing_timestamp", "invalid_timestamp", "invalid_timestamp"]);
+    assert!(letters[0].detail.contains("a replay needs timestamps"), "{}", letters[0].detail);
+    assert!(letters[1].detail.contains("lies in the future"), "{}", letters[1].detail);
+    let time = LogTime(micros("2015-01-01T00:00:05Z"));
+    assert!(door.records(Topic::Actions).iter().all(|(_, record)| record.time == time));
+}
+
+#[test]
+fn partitions_that_do_not_tell_the_time_themselves_tick() {
+    let wall = Arc::new(Wall(AtomicI64::new(micros(NOW))));
+    let door = Door::with(wall.clone(), Bounds::default());
     let busy = partition_of(b"u", 4) as usize;
-    let mut expected = [2; 4];
-    expected[busy] = 1;
-    assert_eq!(ticks(), expected);
-    assert_eq!(ticks(), expected.map(|n| n + 1));
-    assert_eq!(door.collector.counters().ticks, 11);
+    let mut expected = [0; 4];
+    // How long after the last round, how many events came, and whether their partition and the others tick then.
+    for (wait_us, events, ticks, others) in [
+        (1, 0, true, true),
+        (1, 1, true, true),
+        (1, 63, true, true),
+        (1, 64, false, true),
+        (1, 100, false, true),
+        (1, 0, true, true),
+        // Time stands still.
+        (0, 0, false, false),
+        (0, 1, true, false),
+        (0, 0, false, false),
+        (0, 64, false, false),
+        (0, 0, true, false),
+        (0, 0, false, false),
+        (1, 0, true, true),
+    ] {
+        wall.0.fetch_add(wait_us, Ordering::Relaxed);
+        if events > 0 {
+            door.send(Call::Batch, batch_of(&vec![r#"{"type":"identify","userId":"u"}"#; events])).unwrap();
+        }
+        door.runtime.block_on(door.collector.tick_idle()).unwrap();
+        for (partition, count) in expected.iter_mut().enumerate() {
+            *count += u32::from(if partition == busy { ticks } else { others });
+        }
+        assert_eq!(door.ticks(), expected, "{events} events {wait_us} after the last round");
+    }
+    assert_eq!(door.collector.counters().ticks, u64::from(expected.iter().sum::<u32>()));
 }
 
 #[test]
@@ -485,7 +530,9 @@ fn a_log_that_cannot_take_it_is_no_fault_of_the_client() {
     assert!(door.send(Call::Identify, r#"{"userId":"u"}"#).is_ok());
     door.log.fail_next(1);
     assert!(door.runtime.block_on(door.collector.tick_idle()).is_err());
+    let before = door.ticks();
     assert!(door.runtime.block_on(door.collector.tick_idle()).is_ok());
+    assert_eq!(door.ticks(), before.map(|ticks| ticks + 1), "a tick that failed is due again, at the same time too");
 }
 
 #[test]

@@ -9,6 +9,10 @@ use crate::refusal::{Reason, Rejection};
 /// A client's clock that is wrong by less than this is taken as right: the way here takes time too. Microseconds.
 pub const SKEW_IGNORED_US: Micros = 60 * 1_000_000;
 
+/// How far ahead of the server's own clock an event of a replay may be. Beyond it the replay's clock, which never goes
+/// back, would make everything that follows late. Microseconds.
+pub const REPLAY_AHEAD_MAX_US: Micros = 24 * 60 * 60 * 1_000_000;
+
 /// The times that the events of one request share.
 pub(crate) struct Stamps<'c> {
     clock: &'c dyn Clock,
@@ -30,17 +34,41 @@ impl<'c> Stamps<'c> {
 
     /// Event time and log time of an event, from the times that its client sent. Moves a replay's clock: call it once for
     /// each event that is accepted, in order.
-    pub(crate) fn stamp(&self, original: Option<Micros>, sent_at: Option<Micros>) -> (Micros, LogTime) {
+    ///
+    /// # Errors
+    /// In a replay, when the event's time would spoil the clock for those after it.
+    pub(crate) fn stamp(
+        &self,
+        original: Option<Micros>,
+        sent_at: Option<Micros>,
+    ) -> Result<(Micros, LogTime), Rejection> {
         let Some(moment) = self.moment else {
-            let event_time = original.unwrap_or_else(|| self.now().map_or(self.received, |now| now.0));
-            return (event_time, self.clock.stamp(event_time));
+            let event_time = self.replayed(original)?;
+            return Ok((event_time, self.clock.stamp(event_time)));
         };
         let event_time = match (original, sent_at) {
             (None, _) => self.received,
             (Some(original), None) => original,
             (Some(original), Some(sent_at)) => corrected(self.received, original, sent_at),
         };
-        (event_time.min(moment.0), moment)
+        Ok((event_time.min(moment.0), moment))
+    }
+
+    /// The event time in a replay.
+    fn replayed(&self, original: Option<Micros>) -> Result<Micros, Rejection> {
+        let Some(event_time) = original else {
+            return self.now().map(|now| now.0).ok_or_else(|| {
+                Rejection::new(
+                    Reason::MissingTimestamp,
+                    "a replay needs timestamps: no event before this one told what time it is",
+                )
+            });
+        };
+        if event_time > self.received.saturating_add(REPLAY_AHEAD_MAX_US) {
+            let detail = "timestamp lies in the future: a replay takes events up to a day ahead of the server's clock";
+            return Err(Rejection::new(Reason::InvalidTimestamp, detail));
+        }
+        Ok(event_time)
     }
 
     /// True when `sentAt` matters. A replay takes times as sent: the skew of a client years ago cannot be known now.

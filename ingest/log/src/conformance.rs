@@ -241,6 +241,8 @@ pub async fn a_cancelled_append_harms_nobody(harness: &dyn Harness) {
         let call = tokio::spawn(async move { log.append(batch).await });
         tokio::task::yield_now().await;
         call.abort();
+        // A task that is being polled goes on until its next await: only now is it gone, or was done before.
+        let _gone = call.await;
     }
     let told = must_append(&*log, vec![append(ACTIONS_0, 99, "last")]).await;
     let records = read_on(&*log, ACTIONS_0, 0, ALL).await;

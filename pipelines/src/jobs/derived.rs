@@ -49,7 +49,8 @@ impl Stage for DerivedStage {
             // Written by stage 1 and by nobody else: whatever this is, going on could skip an effect.
             Err(_) => return Err(Error::bad_record("a re-keyed record", of, record.offset)),
         };
-        let key = std::str::from_utf8(&record.key).map_err(|_| Error::bad_record("keyed by text", of, record.offset))?;
+        let key =
+            std::str::from_utf8(&record.key).map_err(|_| Error::bad_record("keyed by text", of, record.offset))?;
         let Standing { counts, marks } = state.root::<Standing>()?;
         let clock = marks.clock(self.sources);
         match marks.admit(&derived) {

@@ -120,7 +120,10 @@ impl PartitionState for FjallPartition {
             }
         }
         batch.put(&self.space, OFFSET_KEY, &offset.to_be_bytes()[..]);
-        self.space.embedded().write_as_of(self.database, batch, Durability::Synced).map_err(|e| failed("commit", self.of, e))?;
+        self.space
+            .embedded()
+            .write_as_of(self.database, batch, Durability::Synced)
+            .map_err(|e| failed("commit", self.of, e))?;
         drop(mine);
         self.offset = offset;
         Ok(())

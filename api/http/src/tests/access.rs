@@ -46,7 +46,8 @@ async fn readers_need_the_token_when_there_is_one() {
         for wrong in ["Bearer", "Bearer ", "Bearer reader-tokem", "Bearer reader-token2", "Basic reader-token", "x"] {
             harness.get_as(&path, wrong).await.check_problem(401, "invalid_token");
         }
-        let token = if path.starts_with("/v1/log/") { ADMIN_TOKEN } else { API_TOKEN };
+        let is_admin = ["/v1/log/", "/v1/admin/"].iter().any(|prefix| path.starts_with(prefix));
+        let token = if is_admin { ADMIN_TOKEN } else { API_TOKEN };
         let answer = harness.get_as(&path, &format!("bearer {token}")).await;
         assert!(answer.status != 401, "{path}");
     }

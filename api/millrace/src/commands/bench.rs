@@ -135,7 +135,8 @@ impl Server {
     }
 
     async fn stop(mut self) -> anyhow::Result<()> {
-        let stopped = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        // The shell's own `kill`: the program of that name is not on every machine.
+        let stopped = Command::new("sh").args(["-c", "kill -TERM $0", &self.child.id().to_string()]).status()?;
         ensure!(stopped.success(), "cannot stop the platform");
         tokio::task::spawn_blocking(move || self.child.wait()).await??;
         Ok(())

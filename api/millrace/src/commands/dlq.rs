@@ -1,5 +1,6 @@
 //! `millrace dlq`: what could not be accepted or applied, and a second chance for it.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -118,7 +119,28 @@ impl Letter {
 }
 
 async fn list(records: &dyn Records, limit: u64, json: bool) -> anyhow::Result<ExitCode> {
+    let letters = latest(records, limit).await?;
+    if json {
+        return letters.iter().try_for_each(|letter| say(&letter.line)).map(|()| ExitCode::SUCCESS).map_err(Into::into);
+    }
+    if letters.is_empty() {
+        say("no dead letters")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!("{:<24} {:<20} {:<12} {:<10} {}", "id", "reason", "by", "source", "detail"))?;
+    for letter in letters {
+        let detail: String = letter.text("detail").chars().take(DETAIL_CHARS_MAX).collect();
+        let (reason, by, source) = (letter.text("reason"), letter.text("by"), letter.text("source"));
+        say(&format!("{:<24} {reason:<20} {by:<12} {source:<10} {detail}", letter.id()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is in the last `limit` places, oldest first. A letter with an id of its own comes once: the job that wrote it
+/// writes it again when it was interrupted.
+async fn latest(records: &dyn Records, limit: u64) -> anyhow::Result<Vec<Letter>> {
     let mut letters = Vec::new();
+    let mut met = HashSet::new();
     for (partition, held) in (0_u32..).zip(records.bounds(Topic::DeadLetters).await?) {
         let mut from = held.end.saturating_sub(limit).max(held.start);
         while from < held.end {
@@ -127,24 +149,16 @@ async fn list(records: &dyn Records, limit: u64, json: bool) -> anyhow::Result<E
                 break;
             }
             from = page.next;
-            letters.extend(page.lines);
+            for line in page.lines {
+                let letter = Letter::parse(line)?;
+                let id = letter.text("id");
+                if id.is_empty() || met.insert(id.to_owned()) {
+                    letters.push(letter);
+                }
+            }
         }
     }
-    if json {
-        return letters.iter().try_for_each(|line| say(line)).map(|()| ExitCode::SUCCESS).map_err(Into::into);
-    }
-    if letters.is_empty() {
-        say("no dead letters")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    say(&format!("{:<24} {:<20} {:<12} {:<10} {}", "id", "reason", "by", "source", "detail"))?;
-    for line in letters {
-        let letter = Letter::parse(line)?;
-        let detail: String = letter.text("detail").chars().take(DETAIL_CHARS_MAX).collect();
-        let (reason, by, source) = (letter.text("reason"), letter.text("by"), letter.text("source"));
-        say(&format!("{:<24} {reason:<20} {by:<12} {source:<10} {detail}", letter.id()))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(letters)
 }
 
 async fn show(records: &dyn Records, id: &str) -> anyhow::Result<ExitCode> {

@@ -76,7 +76,9 @@ impl Server {
     /// SIGTERM; must end with success within a few seconds.
     pub(crate) fn stop(mut self) {
         let begun = Instant::now();
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        // The shell's own `kill`: the program of that name is not on every machine.
+        let kill = Command::new("sh").args(["-c", "kill -TERM $0", &self.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
         let status = self.child.wait().unwrap();
         assert!(status.success(), "a server that was told to stop ended with {status}");
         assert!(begun.elapsed() < Duration::from_secs(10), "stopping took {:?}", begun.elapsed());

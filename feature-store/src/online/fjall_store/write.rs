@@ -50,6 +50,7 @@ impl Shared {
     pub(super) fn write(&self, batch: &[OnlineWrite]) -> Result<()> {
         let mut marks = self.writer();
         let epoch = self.check_epoch();
+        marks.check_epoch(epoch);
         let Plan { mut records, mut members, .. } = self.plan(batch, &mut marks)?;
         records.retain(|change| change.changed);
         members.retain(|change| change.changed);
@@ -59,9 +60,10 @@ impl Shared {
         let (mut writes, warm) = self.writes_of(&records, &members);
         self.raise(&mut marks, &records, &mut writes);
         if !writes.is_empty()
-            && let Err(e) = self.embedded.write(writes, Durability::Ordered)
+            && let Err(e) = self.embedded.write_as_of(epoch, writes, Durability::Ordered)
         {
             self.forget(&records, &members);
+            marks.clear();
             return Err(retry("write a batch to the online store", e));
         }
         if self.embedded.epoch() != epoch {
@@ -168,14 +170,16 @@ impl Shared {
         version: Version,
         marks: &mut Marks,
     ) -> Result<(Option<Version>, bool)> {
-        if let Some(stored) = self.record_cache.get(key) {
-            return Ok((version_of(&stored)?, true));
-        }
         let newest = || match self.records.get(newest_key(record.view)).map_err(read_failed)? {
             Some(stored) => version_of(&stored),
             None => Ok(None),
         };
-        if marks.is_newest(record, version, newest)? {
+        // Also for a cached record, since its new version is going to raise the marks.
+        let is_newest = marks.is_newest(record, version, newest)?;
+        if let Some(stored) = self.record_cache.get(key) {
+            return Ok((version_of(&stored)?, true));
+        }
+        if is_newest {
             return Ok((None, false));
         }
         match self.records.get(key).map_err(read_failed)? {

@@ -19,7 +19,7 @@ impl Clock for Fixed {
 
 #[track_caller]
 fn check(original: Option<Micros>, sent_at: Option<Micros>, event_time: Micros) {
-    assert_eq!(Stamps::new(&Fixed).stamp(original, sent_at), (event_time, LogTime(NOW)));
+    assert_eq!(Stamps::new(&Fixed).stamp(original, sent_at).unwrap(), (event_time, LogTime(NOW)));
 }
 
 #[test]
@@ -49,17 +49,24 @@ fn a_replay_takes_times_as_sent() {
     let clock = ReplayClock::new(LogTime::MIN);
     let stamps = Stamps::new(&clock);
     assert_eq!(stamps.now(), None);
-    assert_eq!(stamps.stamp(Some(100 * S), Some(5 * S)), (100 * S, LogTime(100 * S)));
-    assert_eq!(stamps.stamp(Some(50 * S), None), (50 * S, LogTime(100 * S)));
-    assert_eq!(stamps.stamp(None, None), (100 * S, LogTime(100 * S)));
-    assert_eq!(stamps.stamp(Some(101 * S), None), (101 * S, LogTime(101 * S)));
+    assert_eq!(stamps.stamp(Some(100 * S), Some(5 * S)).unwrap(), (100 * S, LogTime(100 * S)));
+    assert_eq!(stamps.stamp(Some(50 * S), None).unwrap(), (50 * S, LogTime(100 * S)));
+    assert_eq!(stamps.stamp(None, None).unwrap(), (100 * S, LogTime(100 * S)));
+    assert_eq!(stamps.stamp(Some(101 * S), None).unwrap(), (101 * S, LogTime(101 * S)));
     assert_eq!(stamps.now(), Some(LogTime(101 * S)));
 }
 
 #[test]
-fn a_replay_that_has_seen_nothing_starts_at_the_wall() {
+fn no_event_spoils_the_clock_of_a_replay() {
     let clock = ReplayClock::new(LogTime::MIN);
     let stamps = Stamps::new(&clock);
-    let (event_time, log_time) = stamps.stamp(None, None);
-    assert_eq!((event_time, log_time), (stamps.received, LogTime(stamps.received)));
+    let refused = |original| stamps.stamp(original, None).unwrap_err().reason;
+    let day_ahead = stamps.received + REPLAY_AHEAD_MAX_US;
+    assert_eq!(refused(None), Reason::MissingTimestamp);
+    assert_eq!(refused(Some(day_ahead + 1)), Reason::InvalidTimestamp);
+    assert_eq!(refused(Some(Micros::MAX)), Reason::InvalidTimestamp);
+    assert_eq!(stamps.now(), None, "nothing that was refused moves the clock");
+    assert_eq!(stamps.stamp(Some(5 * S), None).unwrap(), (5 * S, LogTime(5 * S)));
+    assert_eq!(stamps.stamp(None, None).unwrap(), (5 * S, LogTime(5 * S)));
+    assert_eq!(stamps.stamp(Some(day_ahead), None).unwrap(), (day_ahead, LogTime(day_ahead)));
 }

@@ -34,9 +34,10 @@ const LAYOUT: u8 = 1;
 pub struct FjallLogOptions {
     /// How many partitions the topics have; fixed when the log is made.
     pub partitions: u32,
-    /// How many bytes may wait to be committed; one append may not be larger either.
+    /// How many bytes may wait to be committed; one append may not be larger either. Appends without actions, which follow
+    /// from what is in the log already, may come on top until it is twice as many.
     pub queue_bytes_max: usize,
-    /// How many appends may wait to be committed.
+    /// How many appends may wait to be committed; twice as many with those that hold no actions.
     pub queue_requests_max: usize,
     /// How many bytes of the newest records each partition keeps in memory, for readers that keep up.
     pub tail_bytes_max: usize,

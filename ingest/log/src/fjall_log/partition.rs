@@ -13,7 +13,7 @@ use super::storage;
 use crate::{Bounds, Error, ErrorKind, Offset, Record, Result};
 
 /// The most batches fetched from disk at once.
-const FETCH_BATCHES_MAX: usize = 256;
+const FETCH_BATCHES_MAX: usize = 64;
 /// The most bytes that one read takes, whatever it asks for.
 const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many batches one write of a trim deletes.
@@ -174,11 +174,12 @@ impl Partition {
         let Some((key, value)) = containing.map_err(|e| storage(self.name, e))?.pop() else {
             return Err(self.gone(from));
         };
-        let mut batch = Batch::parse(base_of(&key)?, value)?;
+        let batch = Batch::parse(base_of(&key)?, value)?;
         taken.take(&batch)?;
+        let mut steps = Steps::default();
+        steps.met(batch.bytes.len());
         while !taken.is_full() {
-            // As many as are probably wanted, if they are like the one before.
-            let limit = (taken.bytes_left() / batch.bytes.len()).clamp(1, FETCH_BATCHES_MAX);
+            let limit = steps.next(taken.bytes_left());
             let after = Bound::Included(key_of(taken.next()));
             let pairs = self.space.range(after.as_ref().map(<[u8; 8]>::as_slice), Bound::Unbounded, limit);
             let pairs = pairs.map_err(|e| storage(self.name, e))?;
@@ -186,7 +187,8 @@ impl Partition {
                 return Err(self.gone(taken.next()));
             }
             for (key, value) in pairs {
-                batch = Batch::parse(base_of(&key)?, value)?;
+                let batch = Batch::parse(base_of(&key)?, value)?;
+                steps.met(batch.bytes.len());
                 if batch.base != taken.next() && taken.next() < self.bounds().start {
                     // Trimmed while it was being read: what was taken is still true.
                     return Ok(taken.into_records());
@@ -248,6 +250,29 @@ impl Partition {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many batches a read fetches at a time. How large they are shows only once they are in memory, so the steps begin at
+/// one and double: ticks make batches of a few bytes, and what follows them may be thousands of times as large.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    last: usize,
+    largest: usize,
+}
+
+impl Steps {
+    /// Notes the size of a batch that was fetched.
+    pub(super) fn met(&mut self, bytes: usize) {
+        self.largest = self.largest.max(bytes);
+    }
+
+    /// How many to fetch next when `bytes_left` are wanted.
+    pub(super) fn next(&mut self, bytes_left: usize) -> usize {
+        // No more than are wanted if they are like the largest one so far.
+        let wanted = (bytes_left / self.largest.max(1)).max(1);
+        self.last = (self.last * 2).clamp(1, FETCH_BATCHES_MAX).min(wanted);
+        self.last
     }
 }
 

@@ -4,9 +4,14 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use millrace_events::Topic;
 use tokio::sync::oneshot;
 
 use crate::{Append, Error, ErrorKind, Offset, Result};
+
+/// How many times the bounds of the queue it may hold for the sake of appends that are not what clients send: what follows
+/// from an action must go on while clients keep the queue full, or nothing that is in the log would ever be processed.
+const RESERVE_FACTOR: usize = 2;
 
 /// One call to `append`.
 #[derive(Debug)]
@@ -17,6 +22,11 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// True for what clients send, as opposed to what the pipelines make of it.
+    fn is_intake(&self) -> bool {
+        self.batch.iter().any(|append| append.to.topic == Topic::Actions)
+    }
+
     /// Tells the caller to repeat it later.
     pub(super) fn refuse(self) {
         // Nobody waits for the answer when the caller was cancelled.
@@ -85,7 +95,10 @@ impl Queue {
             }
             Phase::Closed => return Err(Error::new(ErrorKind::Retry, "cannot append: the log is closed")),
         }
-        if state.bytes.saturating_add(request.bytes) > self.bytes_max || state.requests.len() >= self.requests_max {
+        let factor = if request.is_intake() { 1 } else { RESERVE_FACTOR };
+        let (bytes_max, requests_max) =
+            (self.bytes_max.saturating_mul(factor), self.requests_max.saturating_mul(factor));
+        if state.bytes.saturating_add(request.bytes) > bytes_max || state.requests.len() >= requests_max {
             return Err(Error::new(ErrorKind::Retry, "cannot append: the log's queue is full; try again in a moment"));
         }
         state.bytes += request.bytes;
@@ -149,7 +162,7 @@ impl Queue {
         state.phase == Phase::Closed
     }
 
-    /// How many bytes may wait: also the bound of one request.
+    /// How many bytes of what clients send may wait: also the bound of one request.
     pub(super) fn bytes_max(&self) -> usize {
         self.bytes_max
     }

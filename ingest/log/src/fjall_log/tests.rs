@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::batch::{Batch, Builder, Taken, key_of};
+use super::partition::Steps;
 use super::queue::Next;
 use super::*;
 
@@ -234,6 +235,43 @@ fn every_partition_has_its_own_place() {
     }
 }
 
+/// How much of batches of these sizes a read with this budget has in memory at the end.
+fn fetched(budget: usize, sizes: impl IntoIterator<Item = usize>) -> usize {
+    let mut steps = Steps::default();
+    let mut sizes = sizes.into_iter();
+    let mut fetched = sizes.next().unwrap();
+    steps.met(fetched);
+    while fetched < budget {
+        let limit = steps.next(budget - fetched);
+        let step: Vec<usize> = sizes.by_ref().take(limit).collect();
+        step.iter().for_each(|bytes| steps.met(*bytes));
+        fetched += step.iter().sum::<usize>();
+    }
+    fetched
+}
+
+#[test]
+fn a_read_from_disk_holds_little_more_than_it_wants() {
+    const KIB: usize = 1024;
+    let ticks = |n| std::iter::repeat_n(40, n);
+    let large = || std::iter::repeat(256 * KIB);
+    for budget in [1, 100 * KIB, 256 * KIB, KIB * KIB, 16 * KIB * KIB] {
+        assert!(fetched(budget, large()) <= budget + 256 * KIB, "{budget} bytes of large batches");
+        for n in [1, 2, 3, 10, 100, 10_000] {
+            // One step, which is no longer than what came before and never longer than 64.
+            let step = (n + 1).min(64) * 256 * KIB;
+            let held = fetched(budget, ticks(n).chain(large()));
+            assert!(held <= budget + step, "{budget} bytes, {n} ticks first: {held}");
+        }
+    }
+    let mut steps = Steps::default();
+    steps.met(40);
+    let limits: Vec<usize> = (0..9).map(|_| steps.next(KIB * KIB)).collect();
+    assert_eq!(limits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+    steps.met(256 * KIB);
+    assert_eq!([steps.next(KIB * KIB), steps.next(100), steps.next(KIB * KIB)], [4, 1, 2]);
+}
+
 #[tokio::test]
 async fn batches_are_cut_so_that_reads_stay_small() {
     let dir = tempfile::tempdir().unwrap();
@@ -249,13 +287,33 @@ async fn batches_are_cut_so_that_reads_stay_small() {
     }
 }
 
+fn push_to(queue: &Queue, topics: &[Topic], bytes: usize) -> Result<oneshot::Receiver<Result<Vec<Offset>>>> {
+    let (answer, answered) = oneshot::channel();
+    let to = |topic: &Topic| Append { to: TopicPartition::new(*topic, 0), ..append(1, "v") };
+    queue.push(Request { batch: topics.iter().map(to).collect(), bytes, answer }).map(|()| answered)
+}
+
+#[test]
+fn what_follows_from_actions_has_room_when_clients_fill_the_queue() {
+    let intake = [Topic::DeadLetters, Topic::Actions];
+    let derived = [Topic::UserEvents, Topic::DeadLetters];
+    for (bytes_max, requests_max, bytes) in [(1000, 100, 250), (1000, 4, 1)] {
+        let queue = Queue::new(bytes_max, requests_max);
+        let fill = |topics: &[Topic]| (0..20).map_while(|_| push_to(&queue, topics, bytes).ok()).count();
+        assert_eq!(fill(&intake), 4);
+        assert_eq!(fill(&derived), 4, "as much again, and no more");
+        assert_eq!(fill(&intake), 0);
+        queue.enter(Phase::Failing);
+        queue.enter(Phase::Open);
+        assert_eq!(fill(&derived), 8);
+        assert_eq!(fill(&intake), 0, "the reserve is not the clients'");
+    }
+}
+
 #[test]
 fn a_full_queue_says_so_at_once() {
     let queue = Queue::new(1000, 3);
-    let push = |bytes| {
-        let (answer, answered) = oneshot::channel();
-        queue.push(Request { batch: Vec::new(), bytes, answer }).map(|()| answered)
-    };
+    let push = |bytes| push_to(&queue, &[Topic::Actions], bytes);
     let _first = push(600).unwrap();
     assert_eq!(push(401).unwrap_err().kind(), ErrorKind::Retry);
     let _second = push(200).unwrap();

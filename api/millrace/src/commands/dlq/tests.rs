@@ -78,6 +78,18 @@ async fn a_letter_is_found_by_its_id_or_its_place() {
 }
 
 #[tokio::test]
+async fn a_letter_that_was_written_twice_is_listed_once() {
+    let ids = ["", "authors-1", "authors-2", "", "authors-1", "authors-1", "authors-3"];
+    let letters = (0..).zip(ids).map(|(offset, id)| letter(offset, id, &Value::Null, false)).collect();
+    let letters = Letters(letters);
+    for (limit, expected) in [(50, &[0, 1, 2, 3, 6][..]), (3, &[4, 6]), (0, &[])] {
+        let listed = latest(&letters, limit).await.unwrap();
+        let offsets: Vec<u64> = listed.iter().map(|letter| letter.json["offset"].as_u64().unwrap()).collect();
+        assert_eq!(offsets, expected, "the last {limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_replay_sends_the_call_as_it_was() {
     let code = |code: ExitCode| format!("{code:?}");
     for id in ["0-0", "authors-1"] {
