@@ -18,9 +18,10 @@ use millrace_events::{LogTime, Topic, TopicPartition};
 use millrace_log::{Append, ErrorKind, EventLog, FjallLog, FjallLogOptions, Record};
 use tempfile::TempDir;
 
-const DISK: &str = "size=24m";
+const DISK: &str = "size=72m";
 const BALLASTS: usize = 3;
-const BALLAST_BYTES: usize = 4 * 1024 * 1024;
+/// Enough for the tables that were waiting to be written when the disk filled up.
+const BALLAST_BYTES: usize = 16 * 1024 * 1024;
 const VALUE_BYTES: usize = 20_000;
 /// Only ends a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
