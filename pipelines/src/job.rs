@@ -129,6 +129,16 @@ impl Writes {
         self.online(Place::Member(list.clone(), member), OnlineWrite::Insert { list, item, version });
     }
 
+    /// Puts a member into a list of which only a head is kept, where a member's highest score counts.
+    pub fn raise(&mut self, list: ListKey, member: Bytes, score: Micros) {
+        let place = Place::Member(list.clone(), member.clone());
+        let higher = match self.place.get(&place).and_then(|at| self.online.get(*at)) {
+            Some(OnlineWrite::Insert { item, .. }) => item.score.max(score),
+            _ => score,
+        };
+        self.insert(list, member, higher);
+    }
+
     /// Takes a member out of a list.
     pub fn remove(&mut self, list: ListKey, member: Bytes) {
         let version = self.version;

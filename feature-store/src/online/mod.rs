@@ -132,7 +132,7 @@ impl Content {
 
 /// Records and ranked lists by key.
 ///
-/// Laws (each is a function in [`conformance`]):
+/// Laws (each is a function in `conformance`, feature `testing`):
 /// 1. A write with a version that is not above the stored one for the same record or member changes nothing (an equal
 ///    version is a repetition of the same write). Versions are per record and per member. A member of a bounded list
 ///    ([`crate::views::BOUNDED_LISTS`]) instead keeps its highest score, whatever the versions, and cannot be removed.

@@ -31,7 +31,7 @@ pub const BLOCKED: u8 = 34;
 pub const BLOCKED_BY: u8 = 35;
 /// List: whom a user mutes.
 pub const MUTED: u8 = 36;
-/// List: what a viewer last reacted to, see [`reaction_member`]; score is the log time in microseconds. Only the first
+/// List: what a viewer last reacted to, see [`reaction_member`]; score is the latest event time in microseconds. Only the first
 /// [`REACTIONS_MAX`] are content; older ones may be dropped. An unlike is a member of its own: a like counts when no unlike
 /// of the same post has a later or equal score. Written by stage 1.
 pub const REACTIONS: u8 = 37;

@@ -84,7 +84,7 @@ impl StageOne {
         now.late += u64::from(late);
         let Some(action) = &envelope.action else { return Ok(()) };
         let actor = envelope.key();
-        activity::apply(actor, action, time, writes);
+        activity::apply(actor, action, envelope.event_time_us, writes);
         let record = Derived {
             log_time_us: time.0,
             late,

@@ -186,21 +186,21 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTre
                 if likes.insert((post.clone(), actor.clone())) {
                     totals.entry(post.clone()).or_default().likes += 1;
                 }
-                reactions.insert((actor.clone(), views::reaction_member(kind, post)), log_times[&envelope.message_id]);
+                raise(&mut reactions, actor, views::reaction_member(kind, post), at);
             }
             ActionKind::PostUnliked => {
                 if likes.remove(&(post.clone(), actor.clone())) {
                     totals.entry(post.clone()).or_default().likes -= 1;
                 }
-                reactions.insert((actor.clone(), views::reaction_member(kind, post)), log_times[&envelope.message_id]);
+                raise(&mut reactions, actor, views::reaction_member(kind, post), at);
             }
             ActionKind::PostCommented => {
                 totals.entry(post.clone()).or_default().comments += 1;
-                reactions.insert((actor.clone(), views::reaction_member(kind, post)), log_times[&envelope.message_id]);
+                raise(&mut reactions, actor, views::reaction_member(kind, post), at);
             }
             ActionKind::PostShared => {
                 totals.entry(post.clone()).or_default().shares += 1;
-                reactions.insert((actor.clone(), views::reaction_member(kind, post)), log_times[&envelope.message_id]);
+                raise(&mut reactions, actor, views::reaction_member(kind, post), at);
             }
             ActionKind::PostHidden => {
                 totals.entry(post.clone()).or_default().hides += 1;
@@ -239,4 +239,9 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTre
         content.insert(Content::Member(views::list(views::REACTIONS, viewer), member.clone(), *at));
     }
     content
+}
+
+fn raise(reactions: &mut BTreeMap<(String, bytes::Bytes), i64>, actor: &str, member: bytes::Bytes, at: i64) {
+    let score = reactions.entry((actor.to_owned(), member)).or_insert(at);
+    *score = at.max(*score);
 }
