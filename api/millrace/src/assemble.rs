@@ -30,6 +30,9 @@ const COMMIT_GRACE: Duration = Duration::from_secs(2);
 /// How long a shutdown may write tables, so that the next start is quick; without them it replays the journal.
 const FLUSH_GRACE: Duration = Duration::from_secs(3);
 
+/// How long nothing must come in before it is called quiet.
+const QUIET: Duration = Duration::from_secs(15);
+
 /// How often idle partitions of `actions` are told the time.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -204,6 +207,28 @@ pub(crate) async fn tick(collector: Arc<Collector>) {
         every.tick().await;
         if let Err(error) = collector.tick_idle().await {
             tracing::debug!(%error, "a tick could not be appended; the next one says the same");
+        }
+    }
+}
+
+/// After a burst, when nothing was accepted for a while, writes what is in memory into tables: once per quiet time. It
+/// gives the memory back, and leaves little to replay after a crash.
+pub(crate) async fn flush_when_quiet(collector: Arc<Collector>, embedded: Arc<Embedded>) {
+    let mut every = tokio::time::interval(QUIET);
+    let (mut seen, mut flushed) = (0, 0);
+    loop {
+        every.tick().await;
+        let accepted = collector.counters().accepted;
+        let is_quiet = accepted == seen;
+        seen = accepted;
+        if !is_quiet || accepted == flushed {
+            continue;
+        }
+        flushed = accepted;
+        let embedded = embedded.clone();
+        let done = tokio::task::spawn_blocking(move || embedded.flush(FLUSH_GRACE)).await;
+        if let Ok(Err(error)) = done {
+            tracing::debug!(%error, "a flush in a quiet moment failed; the next one tries again");
         }
     }
 }

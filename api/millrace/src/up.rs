@@ -54,7 +54,8 @@ pub(crate) struct Platform {
     api: Api,
     collector: Arc<Collector>,
     status: Arc<Status>,
-    ticker: tokio::task::JoinHandle<()>,
+    /// Tasks that produce or maintain; they stop first.
+    helpers: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Platform {
@@ -97,8 +98,9 @@ impl Platform {
             metrics: crate::metrics::source(collector.clone(), status.clone()),
             access: Access { api_token: config.api_token.clone(), admin_token },
         };
-        let ticker = tokio::spawn(assemble::tick(collector.clone()));
-        Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, ticker })
+        let quiet = assemble::flush_when_quiet(collector.clone(), stores.embedded.clone());
+        let helpers = vec![tokio::spawn(assemble::tick(collector.clone())), tokio::spawn(quiet)];
+        Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, helpers })
     }
 
     /// Serves until `stop`, then stops producers before consumers.
@@ -115,7 +117,7 @@ impl Platform {
 
     /// Stops what produces, then what consumes, and makes everything durable.
     pub(crate) async fn stop(self) {
-        self.ticker.abort();
+        self.helpers.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(jobs) = self.jobs {
             jobs.stop().await;
         }
