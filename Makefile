@@ -6,7 +6,7 @@ SHELL := bash
 
 CARGO := . scripts/env.sh && cargo
 
-# Variables given on the command line reach the scripts through the environment.
+# Variables given on the command line reach scripts and recipes through the environment.
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo "  Variables: ONCE=1 SEED= USERS= EVENTS= PORT= DATA_DIR= (demo), N= (crash-test), SEEDS= (simulation), CARGO_TARGET_DIR="
@@ -20,7 +20,7 @@ build: setup ## build the optimised binary
 demo: ## build, start, simulate, show a feed; ONCE=1 ends there, else Ctrl-C does
 	@scripts/demo.sh
 
-test: ## formatting, lints, all tests, the layer table, documentation
+test: ## formatting, lints, all tests, the layer table, documentation, acceptance
 	@scripts/test.sh
 
 test-embedded: setup ## only the tests, with nothing but this machine
@@ -43,8 +43,8 @@ simulation: ## the deterministic simulation over SEEDS seeds (default 20000)
 	@. scripts/env.sh && MILLRACE_SIMULATION_SEEDS="$${SEEDS:-20000}" \
 		cargo test --locked --release -p millrace-pipelines --test simulation every_seed -- --nocapture
 
-bench: ## the benchmarks behind BENCHMARKS.md
-	$(CARGO) bench --locked --workspace
+bench: build ## the whole-process figures of BENCHMARKS.md; those of one crate: cargo bench -p CRATE
+	@. scripts/env.sh && "$$CARGO_TARGET_DIR/release/millrace" bench ingest jobs start visible feed
 
 clean: ## remove what was built
 	$(CARGO) clean

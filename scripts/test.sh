@@ -24,10 +24,12 @@ step "documentation" docs
 if [ -z "${SDK:-}" ]; then
     if command -v python3 >/dev/null 2>&1 && command -v npm >/dev/null 2>&1; then SDK=1; else SDK=0; fi
 fi
-if [ -z "${MILLRACE_REAL_DATA:-}" ] && [ -d ../shared/data/gharchive ]; then
-    MILLRACE_REAL_DATA=$(cd ../shared/data && pwd)
-    export MILLRACE_REAL_DATA
-fi
+for folder in ../*/data; do
+    if [ -z "${MILLRACE_REAL_DATA:-}" ] && [ -d "$folder/gharchive" ]; then
+        MILLRACE_REAL_DATA=$(cd "$folder" && pwd)
+        export MILLRACE_REAL_DATA
+    fi
+done
 [ "$SDK" = 1 ] || echo "test: SKIPPED the real Segment SDKs: python3 or npm is not there"
 step "acceptance from outside" env SDK="$SDK" tests/acceptance.sh "$CARGO_TARGET_DIR/debug/millrace"
 printf '\ntest: all passed\n'
