@@ -41,7 +41,7 @@ struct Segments {
     dropped: Vec<Dropped>,
 }
 
-/// A segment being swept, and the last of its ids that was.
+/// A segment being swept, and the last of its ids that was; 0 before the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Dropped {
     number: u64,
@@ -93,7 +93,8 @@ impl Dedup {
     /// Deletes a few ids of a dropped segment: all at once would stall the partition.
     fn sweep(&self, state: &mut State, dropped: &Dropped) -> Result<()> {
         let prefix = StateKey::new(self.ids_table).number(dropped.number);
-        let after = self.id_key(dropped.number, dropped.swept);
+        // From the prefix itself at first, so that an id of 0 is swept too.
+        let after = if dropped.swept == 0 { prefix.clone() } else { self.id_key(dropped.number, dropped.swept) };
         let last = state.remove_prefix(&prefix, after.as_bytes(), SWEEP_KEYS)?;
         let segments = state.entry::<Segments>(&StateKey::new(self.segments_table))?;
         let last = last.and_then(|key| key.last_chunk().map(|id| u128::from_be_bytes(*id)));

@@ -9,7 +9,7 @@ use super::dedup::{Dedup, DedupBounds, message_identity};
 use super::distinct::Distinct;
 use super::window::{Closed, TumblingCount};
 use crate::state::toy::ToyStateStore;
-use crate::state::{State, StateStore, StateValue};
+use crate::state::{State, StateKey, StateStore, StateValue};
 
 const OF: TopicPartition = TopicPartition::new(Topic::Actions, 0);
 
@@ -22,8 +22,7 @@ fn open(store: &ToyStateStore) -> State {
 }
 
 proptest! {
-    /// An id is known for as long as promised, by time and by count, across commits and restarts; what is forgotten is
-    /// swept off the store.
+    /// An id is known for as long as promised, by time and by count, across commits and restarts.
     #[test]
     fn ids_are_known_for_as_long_as_promised(
         ids in prop::collection::vec((0..300_u128, 0..40_i64), 1..3_000),
@@ -120,4 +119,36 @@ fn identities_do_not_run_into_each_other() {
     assert_ne!(message_identity("a", "bc", "d"), message_identity("ab", "c", "d"));
     assert_ne!(message_identity("a", "b", ""), message_identity("a", "", "b"));
     assert_eq!(message_identity("a", "b", "c"), message_identity("a", "b", "c"));
+}
+
+#[test]
+fn a_dropped_segment_is_swept_off_the_store() {
+    const IDS_TABLE: u8 = 2;
+    let dedup = Dedup::new(1, IDS_TABLE, DedupBounds { keep_us: 700, keep_ids: 80 });
+    let store = ToyStateStore::new();
+    let mut state = open(&store);
+    let mut next: u128 = 0;
+    let mut take = |state: &mut State, count: u128, time: i64| {
+        for id in next..next + count {
+            assert!(dedup.first_time(state, id, LogTime(time)).unwrap());
+            if id % 500 == 0 {
+                block_on(state.commit(0)).unwrap();
+            }
+        }
+        next += count;
+        block_on(state.commit(0)).unwrap();
+    };
+    let of_segment = |number: u64| {
+        let prefix = StateKey::new(IDS_TABLE).number(number);
+        store.values(OF).iter().filter(|(key, _)| key.starts_with(prefix.as_bytes())).count()
+    };
+    take(&mut state, 9_000, 0);
+    take(&mut state, 200, 200);
+    assert_eq!((of_segment(0), of_segment(1)), (9_000, 200));
+    // The first segment is old and has enough ids after it: it is dropped, and goes in sweeps of 4,096 per 1,024 ids.
+    take(&mut state, 2_500, 5_000);
+    assert_eq!((of_segment(0), of_segment(1)), (9_000 - 2 * 4_096, 200));
+    take(&mut state, 3_000, 5_000);
+    assert_eq!((of_segment(0), of_segment(1)), (0, 200));
+    assert!(!dedup.first_time(&mut state, 9_100, LogTime(5_000)).unwrap(), "the second segment is still known");
 }
