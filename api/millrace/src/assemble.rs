@@ -224,20 +224,20 @@ pub(crate) async fn flush_when_quiet(collector: Arc<Collector>, embedded: Arc<Em
         if !is_quiet || accepted == flushed {
             continue;
         }
-        flushed = accepted;
         let embedded = embedded.clone();
-        let done = tokio::task::spawn_blocking(move || embedded.flush(FLUSH_GRACE)).await;
-        if let Ok(Err(error)) = done {
-            tracing::debug!(%error, "a flush in a quiet moment failed; the next one tries again");
+        match tokio::task::spawn_blocking(move || embedded.flush(FLUSH_GRACE)).await {
+            Ok(Ok(())) => flushed = accepted,
+            Ok(Err(error)) => tracing::debug!(%error, "a flush in a quiet moment failed; the next one tries again"),
+            Err(error) => tracing::error!(%error, "a flush in a quiet moment panicked"),
         }
     }
 }
 
 /// What this process knows about itself.
 pub(crate) struct Status {
-    pub(crate) log: Arc<FjallLog>,
+    log: Arc<FjallLog>,
     pub(crate) board: Option<Board>,
-    pub(crate) partitions: Vec<TopicPartition>,
+    partitions: Vec<TopicPartition>,
 }
 
 #[async_trait]
@@ -272,6 +272,15 @@ impl StatusSource for Status {
 }
 
 impl Status {
+    /// The status of these stores and of the jobs that run on them here, if any do.
+    pub(crate) fn new(stores: &Stores, jobs: Option<&Jobs>) -> Self {
+        Self {
+            log: stores.log.clone(),
+            board: jobs.map(|jobs| jobs.board.clone()),
+            partitions: jobs.map(|jobs| jobs.partitions().to_vec()).unwrap_or_default(),
+        }
+    }
+
     async fn ends(&self, topic: Topic) -> BTreeMap<u32, LogPartition> {
         let mut ends = BTreeMap::new();
         for partition in 0..topic.partitions(self.log.partitions()) {

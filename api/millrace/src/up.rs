@@ -75,11 +75,7 @@ impl Platform {
         let clock = assemble::clock(&config, stores.log.as_ref()).await?;
         let collector = assemble::collector(&config, stores.log.clone(), clock);
         let ranker = assemble::ranker(stores.online.clone(), stores.log.partitions());
-        let status = Arc::new(Status {
-            log: stores.log.clone(),
-            board: jobs.as_ref().map(|jobs| jobs.board.clone()),
-            partitions: jobs.as_ref().map(|jobs| jobs.partitions().to_vec()).unwrap_or_default(),
-        });
+        let status = Arc::new(Status::new(&stores, jobs.as_ref()));
         let state = ApiState {
             collector: collector.clone(),
             body_bytes_max: millrace_collector::BODY_BYTES_MAX,

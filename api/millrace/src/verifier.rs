@@ -18,7 +18,8 @@ use crate::config::Config;
 /// How long to wait for every job to stand at a commit.
 const HOLD_WITHIN: Duration = Duration::from_secs(30);
 
-/// Verifies this process.
+/// Verifies this process. Clones share how the last verification went.
+#[derive(Clone)]
 pub(crate) struct LiveVerifier {
     pub(crate) config: Config,
     pub(crate) log: Arc<FjallLog>,
@@ -29,21 +30,16 @@ pub(crate) struct LiveVerifier {
 }
 
 impl LiveVerifier {
-    async fn compare(
-        config: Config,
-        log: Arc<FjallLog>,
-        online: Arc<FjallOnlineStore>,
-        status: Arc<Status>,
-        gate: Option<(Gate, Vec<TopicPartition>)>,
-    ) -> anyhow::Result<Report> {
+    async fn compare(&self) -> anyhow::Result<Report> {
+        let gate = self.gate.as_ref();
         let (gate, workers) = gate.context("no jobs run in this process: ask the one with the role pipelines")?;
-        let mut scratch = Scratch::within(&config, log)?;
+        let mut scratch = Scratch::within(&self.config, self.log.clone())?;
         // Most of the replay happens while the jobs go on; only what came meanwhile is replayed while they are held.
-        scratch.replay.advance(&status.applied()).await?;
-        let held = tokio::time::timeout(HOLD_WITHIN, gate.close(&workers)).await;
+        scratch.replay.advance(&self.status.applied()).await?;
+        let held = tokio::time::timeout(HOLD_WITHIN, gate.close(workers)).await;
         let held = held.context("the jobs did not come to a commit in time")?;
-        scratch.replay.advance(&status.applied()).await?;
-        let report = scratch.replay.compare(online.as_ref()).await?;
+        scratch.replay.advance(&self.status.applied()).await?;
+        let report = scratch.replay.compare(self.online.as_ref()).await?;
         drop(held);
         Ok(report)
     }
@@ -60,17 +56,10 @@ impl Verifier for LiveVerifier {
             return last.clone();
         }
         *last = Verification { state: "running", ..Verification::default() };
-        let comparing = Self::compare(
-            self.config.clone(),
-            self.log.clone(),
-            self.online.clone(),
-            self.status.clone(),
-            self.gate.clone(),
-        );
-        let last_one = self.last.clone();
+        let verifier = self.clone();
         tokio::spawn(async move {
-            let outcome = comparing.await.and_then(|report| Ok(serde_json::to_value(report)?));
-            *last_one.lock().unwrap_or_else(PoisonError::into_inner) = match outcome {
+            let outcome = verifier.compare().await.and_then(|report| Ok(serde_json::to_value(report)?));
+            *verifier.last() = match outcome {
                 Ok(report) => Verification { state: "done", report: Some(report), error: None },
                 Err(error) => Verification { state: "failed", report: None, error: Some(format!("{error:#}")) },
             };

@@ -244,25 +244,15 @@ async fn fill(config: &Config, events: u64) -> anyhow::Result<()> {
     let stores = Stores::open(config)?;
     let clock = assemble::clock(config, stores.log.as_ref()).await?;
     let collector = assemble::collector(config, stores.log.clone(), clock);
-    let mut tasks = JoinSet::new();
-    let bodies = Arc::new(std::sync::Mutex::new(bodies(events, 500).into_iter()));
-    // In order: a replay's clock must see the events as they happened.
-    let (collector, bodies) = (collector.clone(), bodies.clone());
-    tasks.spawn(async move {
-        loop {
-            let next = bodies.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
-            let Some(body) = next else { return anyhow::Ok(()) };
-            let request = millrace_collector::Request {
-                authorization: Some("Basic YmVuY2g6".to_owned()),
-                content_encoding: None,
-                body: body.into(),
-            };
-            let taken = collector.collect(millrace_collector::Call::Batch, request).await;
-            taken.map_err(|refusal| anyhow::anyhow!("{}", refusal.message))?;
-        }
-    });
-    while let Some(done) = tasks.join_next().await {
-        done??;
+    // One after the other: a replay's clock must see the events as they happened.
+    for body in bodies(events, 500) {
+        let request = millrace_collector::Request {
+            authorization: Some("Basic YmVuY2g6".to_owned()),
+            content_encoding: None,
+            body: body.into(),
+        };
+        let taken = collector.collect(millrace_collector::Call::Batch, request).await;
+        taken.map_err(|refusal| anyhow::anyhow!("{}", refusal.message))?;
     }
     stores.close();
     Ok(())
@@ -283,8 +273,7 @@ async fn jobs(args: &Args) -> anyhow::Result<()> {
     let stores = Stores::open(&config)?;
     let (before, begun) = (usage(std::process::id()).unwrap_or_default(), stopwatch_us());
     let jobs = Jobs::start(&stores, &WorkerOptions::default())?;
-    let status =
-        Status { log: stores.log.clone(), board: Some(jobs.board.clone()), partitions: jobs.partitions().to_vec() };
+    let status = Status::new(&stores, Some(&jobs));
     status.caught_up().await?;
     let took = Duration::from_micros(stopwatch_us() - begun);
     jobs.stop().await;

@@ -73,8 +73,7 @@ async fn offline(config: &Config) -> anyhow::Result<Report> {
     let stores = Stores::open(config)?;
     note("bringing the jobs to the end of the log");
     let jobs = Jobs::start(&stores, &WorkerOptions::default())?;
-    let status =
-        Status { log: stores.log.clone(), board: Some(jobs.board.clone()), partitions: jobs.partitions().to_vec() };
+    let status = Status::new(&stores, Some(&jobs));
     status.caught_up().await?;
     let ends = status.applied();
     jobs.stop().await;
