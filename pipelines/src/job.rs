@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use millrace_events::{DeadLetter, Derived, LogTime, Micros, Position, Topic, TopicPartition};
+use millrace_feature_store::views::WindowCounts;
 use millrace_feature_store::{ListItem, ListKey, OnlineWrite, RecordKey, Version};
 use millrace_log::{Offset, Record};
 use rustc_hash::FxHashMap;
@@ -31,14 +32,26 @@ pub trait Job: Send + Sync {
     /// When state cannot be read; never because of the record: what cannot be applied becomes a dead letter.
     fn apply(&self, input: &Input<'_>, state: &mut State, writes: &mut Writes) -> Result<()>;
 
-    /// The clock has moved to `clock`: closes what is due. Called record by record, never per batch.
+    /// The clock has moved: closes what is due. Called record by record, never per batch, after `apply` of the record that
+    /// moved it.
     ///
     /// # Errors
     /// When state cannot be read.
-    fn advance(&self, clock: LogTime, state: &mut State, writes: &mut Writes) -> Result<()> {
-        let (_, _, _) = (clock, state, writes);
+    fn advance(&self, advance: Advance, state: &mut State, writes: &mut Writes) -> Result<()> {
+        let (_, _, _) = (advance, state, writes);
         Ok(())
     }
+}
+
+/// A step of the clock of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// Where the clock stood; `None` before it was known.
+    pub from: Option<LogTime>,
+    /// Where it stands.
+    pub to: LogTime,
+    /// The record that moved it carried nothing but the time: the source is idle, or has not sent here for a while.
+    pub by_tick: bool,
 }
 
 /// Everything that reads one topic: it decodes, admits, and runs its jobs.
@@ -89,11 +102,33 @@ pub struct Writes {
     pub publish: Vec<Publish>,
     /// Refusals.
     pub dead: Vec<DeadLetter>,
+    /// Rows for the warehouse, each with the offset of the record that led to it.
+    pub(crate) rows: Vec<(Offset, Row)>,
+    /// Records that have no row in the table of their topic.
+    pub(crate) left_out: Vec<Offset>,
     online: Vec<OnlineWrite>,
     place: FxHashMap<Place, usize>,
     version: Version,
     at: Position,
     time: LogTime,
+}
+
+/// A row for the warehouse, beside the rows of `events` that follow from the log itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A closed window of a post, for `engagement_windows`.
+    EngagementWindow(ClosedWindow),
+}
+
+/// A closed window of a post.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedWindow {
+    /// The post.
+    pub post_id: String,
+    /// What it drew, and which window.
+    pub counts: WindowCounts,
+    /// The clock that closed it.
+    pub closed_at: LogTime,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -163,6 +198,16 @@ impl Writes {
         });
     }
 
+    /// Adds a row to the warehouse: exactly once, some seconds from now.
+    pub fn row(&mut self, row: Row) {
+        self.rows.push((self.at.offset, row));
+    }
+
+    /// Keeps this record out of the warehouse: a duplicate, or what could not be read.
+    pub fn leave_out(&mut self) {
+        self.left_out.push(self.at.offset);
+    }
+
     /// The position of the next re-keyed record of this input.
     pub(crate) fn next_position(&mut self) -> Position {
         let position = self.at;
@@ -172,7 +217,7 @@ impl Writes {
 
     /// How much has been collected: records out, refusals and online writes.
     pub fn len(&self) -> usize {
-        self.publish.len() + self.dead.len() + self.online.len()
+        self.publish.len() + self.dead.len() + self.online.len() + self.rows.len()
     }
 
     /// True when there is nothing to do.

@@ -20,4 +20,4 @@ mod error;
 mod job;
 
 pub use error::{Error, Result};
-pub use job::{Input, Job, Stage, Writes};
+pub use job::{Advance, ClosedWindow, Input, Job, Row, Stage, Writes};

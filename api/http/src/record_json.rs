@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use millrace_events::{
-    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Position, PostContent, Topic, TopicPartition, decode,
-    format_rfc3339,
+    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Position, PostContent, ServedCandidate, ServedSlate,
+    SlateSource, Topic, TopicPartition, decode, format_rfc3339,
 };
 use millrace_log::Record;
 use serde::Serialize;
@@ -25,10 +25,11 @@ pub(crate) fn write_record(of: TopicPartition, record: &Record, out: &mut Vec<u8
     let value = record.value.clone();
     let body = match of.topic {
         Topic::Actions => decode("an action", value).map(|e| Body::Action(Box::new(action_line(e)))),
-        Topic::UserEvents | Topic::ReactionEvents => {
+        Topic::UserEvents | Topic::ReactionEvents | Topic::TagEvents => {
             decode("a derived record", value).map(|d| Body::Derived(Box::new(derived_line(d))))
         }
         Topic::DeadLetters => decode("a dead letter", value).map(|d| Body::DeadLetter(dead_letter_line(d))),
+        Topic::ServedSlates => decode("a served slate", value).map(|s| Body::Slate(Box::new(slate_line(s)))),
     };
     let body = body
         .unwrap_or_else(|e| Body::Unreadable { error: e.to_string(), value_base64: STANDARD.encode(&record.value) });
@@ -65,7 +66,72 @@ enum Body {
     Action(Box<ActionLine>),
     Derived(Box<DerivedLine>),
     DeadLetter(DeadLetterLine),
+    Slate(Box<SlateLine>),
     Unreadable { error: String, value_base64: String },
+}
+
+#[derive(Serialize)]
+struct SlateLine {
+    slate: String,
+    viewer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<String>,
+    model: String,
+    model_version: String,
+    first_position: u32,
+    sample_rate: f64,
+    candidates: Vec<CandidateLine>,
+    sources: Vec<SourceLine>,
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u32,
+}
+
+#[derive(Serialize)]
+struct CandidateLine {
+    post_id: String,
+    author_id: String,
+    source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    filter: String,
+}
+
+#[derive(Serialize)]
+struct SourceLine {
+    name: String,
+    candidates: u32,
+    late: bool,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+fn slate_line(slate: ServedSlate) -> SlateLine {
+    let candidate = |c: ServedCandidate| CandidateLine {
+        post_id: c.post_id,
+        author_id: c.author_id,
+        source: c.source,
+        position: c.position,
+        score: c.score,
+        filter: c.filter,
+    };
+    let source = |s: SlateSource| SourceLine { name: s.name, candidates: s.candidates, late: s.late };
+    SlateLine {
+        slate: slate.slate,
+        viewer: slate.viewer,
+        as_of: slate.as_of_us.map(format_rfc3339),
+        model: slate.model,
+        model_version: slate.model_version,
+        first_position: slate.first_position,
+        sample_rate: slate.sample_rate,
+        candidates: slate.candidates.into_iter().map(candidate).collect(),
+        sources: slate.sources.into_iter().map(source).collect(),
+        left_out: slate.left_out,
+    }
 }
 
 /// JSON that somebody sent.

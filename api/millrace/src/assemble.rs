@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::config::{ClockMode, Config, Role};
 
 /// The generation of positions and versions. Another partition count, topic or order of records is another generation.
-pub(crate) const GENERATION: u32 = 1;
+pub(crate) const GENERATION: u32 = 2;
 
 /// How long a shutdown waits for the jobs to commit; what they do not commit is done again after the next start.
 const COMMIT_GRACE: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ fn private(dir: &Path) -> anyhow::Result<()> {
 
 /// Every partition that a job reads.
 pub(crate) fn worked_partitions(partitions: u32) -> Vec<TopicPartition> {
-    [Topic::Actions, Topic::UserEvents, Topic::ReactionEvents]
+    [Topic::Actions, Topic::UserEvents, Topic::ReactionEvents, Topic::TagEvents]
         .into_iter()
         .flat_map(|topic| (0..topic.partitions(partitions)).map(move |p| TopicPartition::new(topic, p)))
         .collect()

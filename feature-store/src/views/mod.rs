@@ -3,7 +3,7 @@
 //! Values are Protobuf; fields are added, never repurposed. Numbers of views are on disk and are never reused.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use millrace_events::{PostContent, TopicPartition};
+use millrace_events::{PostContent, TopicPartition, Window};
 use prost::Message;
 
 use crate::online::{Error, ErrorKind, ListKey, RecordKey};
@@ -18,6 +18,9 @@ pub const USER: u8 = 3;
 pub const SEEN: u8 = 4;
 /// Record: how far a partition of a topic has been applied, see [`progress_key`]. Written by the runner; not content.
 pub const PROGRESS: u8 = 5;
+
+/// Record: what rises in one partition, see [`trends_key`]. Written by `trends`. See [`TrendsRecord`].
+pub const TRENDS: u8 = 6;
 
 /// List: the posts of an author, by author id; score is the time of creation in microseconds, member the post id.
 /// Written by `authors`.
@@ -36,12 +39,20 @@ pub const MUTED: u8 = 36;
 /// of the same post has a later or equal score. Written by stage 1.
 pub const REACTIONS: u8 = 37;
 
+/// List: the newest posts of one partition of `reaction-events`, see [`fresh_key`]; score is the time of creation in
+/// microseconds, member the post id. Only the first [`FRESH_MAX`] are content. A member may have been deleted since: the
+/// post's own record says so. Written by `posts`.
+pub const FRESH: u8 = 38;
+
 /// How many of a viewer's last reactions are kept.
 pub const REACTIONS_MAX: usize = 256;
 
+/// How many of a partition's newest posts are kept.
+pub const FRESH_MAX: usize = 256;
+
 /// Lists of which only a head is kept: the view and its length. Their members are never removed and keep their highest
 /// score: what has fallen off the end would otherwise have to come back.
-pub const BOUNDED_LISTS: &[(u8, usize)] = &[(REACTIONS, REACTIONS_MAX)];
+pub const BOUNDED_LISTS: &[(u8, usize)] = &[(REACTIONS, REACTIONS_MAX), (FRESH, FRESH_MAX)];
 
 /// How many items of a list in `view` exist for readers: its bound, or [`usize::MAX`].
 pub fn bound_of(view: u8) -> usize {
@@ -69,7 +80,7 @@ pub struct PostRecord {
 }
 
 /// The totals of a post. Likes are the actors who like it now; unique viewers an estimate; the rest count every event.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct EngagementRecord {
     /// Views, every one.
     #[prost(uint64, tag = "1")]
@@ -97,6 +108,48 @@ pub struct EngagementRecord {
     pub hides: u64,
     /// Reports.
     #[prost(uint64, tag = "9")]
+    pub reports: u64,
+    /// What it drew in the tumbling windows that it was last touched in, one or two of each width, oldest first. Where the
+    /// clock has passed the end of a window, it is no longer the present one.
+    #[prost(message, repeated, tag = "16")]
+    pub windows: Vec<WindowCounts>,
+}
+
+/// What a post drew within one tumbling window, from events on time.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct WindowCounts {
+    /// Which window: the number of [`Window`].
+    #[prost(uint32, tag = "1")]
+    pub window: u32,
+    /// Where it starts, microseconds.
+    #[prost(sint64, tag = "2")]
+    pub start_us: i64,
+    /// Views.
+    #[prost(uint64, tag = "3")]
+    pub views: u64,
+    /// Clicks.
+    #[prost(uint64, tag = "4")]
+    pub clicks: u64,
+    /// Likes that took effect.
+    #[prost(uint64, tag = "5")]
+    pub likes: u64,
+    /// Likes taken back.
+    #[prost(uint64, tag = "6")]
+    pub unlikes: u64,
+    /// Comments.
+    #[prost(uint64, tag = "7")]
+    pub comments: u64,
+    /// Shares.
+    #[prost(uint64, tag = "8")]
+    pub shares: u64,
+    /// Saves.
+    #[prost(uint64, tag = "9")]
+    pub saves: u64,
+    /// Hides.
+    #[prost(uint64, tag = "10")]
+    pub hides: u64,
+    /// Reports.
+    #[prost(uint64, tag = "11")]
     pub reports: u64,
 }
 
@@ -128,6 +181,61 @@ pub struct ProgressRecord {
     /// The clock of the partition: what is online is complete up to this log time. Microseconds.
     #[prost(sint64, tag = "2")]
     pub clock_us: i64,
+}
+
+/// What rises in one partition over one window, as of its clock.
+#[derive(Clone, PartialEq, Message)]
+pub struct TrendsRecord {
+    /// Counts are exact within the window that ends here (log time, a whole second). Microseconds.
+    #[prost(sint64, tag = "1")]
+    pub clock_us: i64,
+    /// Best first, at most [`TRENDS_MAX`].
+    #[prost(message, repeated, tag = "2")]
+    pub items: Vec<TrendItem>,
+}
+
+/// A tag or post and how much it rises.
+#[derive(Clone, PartialEq, Message)]
+pub struct TrendItem {
+    /// The tag, or the post id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Events on time within the window that ends at the clock.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// How many its own past leads to expect in such a window.
+    #[prost(double, tag = "3")]
+    pub baseline: f64,
+    /// How surprising the count is against the baseline: what lists are ordered by, higher first.
+    #[prost(double, tag = "4")]
+    pub score: f64,
+}
+
+/// How many items a partition lists for one window.
+pub const TRENDS_MAX: usize = 100;
+
+/// What trends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TrendKind {
+    /// Tags, by their use in posts; partitions of `tag-events`.
+    Tags = 1,
+    /// Posts, by the reactions to them; partitions of `reaction-events`.
+    Posts = 2,
+}
+
+/// The key of what rises in a partition.
+pub fn trends_key(kind: TrendKind, window: Window, partition: u32) -> RecordKey {
+    let mut entity = BytesMut::with_capacity(6);
+    entity.put_u8(kind as u8);
+    entity.put_u8(window as u8);
+    entity.put_u32(partition);
+    RecordKey { view: TRENDS, entity: entity.freeze() }
+}
+
+/// The key of the newest posts of a partition of `reaction-events`.
+pub fn fresh_key(partition: u32) -> ListKey {
+    ListKey { view: FRESH, entity: Bytes::copy_from_slice(&partition.to_be_bytes()) }
 }
 
 /// A record's key in `view`.

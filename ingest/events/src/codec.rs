@@ -273,6 +273,90 @@ pub struct DeadLetter {
     pub position: Option<Position>,
 }
 
+/// What was served to a viewer, as it stands in `served-slates`: what training sees is what serving saw.
+#[derive(Clone, PartialEq, Message)]
+pub struct ServedSlate {
+    /// The name of the ranked list; its pages share it.
+    #[prost(string, tag = "1")]
+    pub slate: String,
+    /// For whom.
+    #[prost(string, tag = "2")]
+    pub viewer: String,
+    /// The log time up to which what it was ranked from was complete. Microseconds; absent before anything was applied.
+    #[prost(sint64, optional, tag = "3")]
+    pub as_of_us: Option<i64>,
+    /// What scored it.
+    #[prost(string, tag = "4")]
+    pub model: String,
+    /// Its version.
+    #[prost(string, tag = "5")]
+    pub model_version: String,
+    /// The place of the first item of this page in the whole list, from 0.
+    #[prost(uint32, tag = "6")]
+    pub first_position: u32,
+    /// The share of slates that were recorded when this one was, above 0 to 1: each stands for 1 / rate.
+    #[prost(double, tag = "7")]
+    pub sample_rate: f64,
+    /// Every candidate, served or not, served ones first.
+    #[prost(message, repeated, tag = "8")]
+    pub candidates: Vec<ServedCandidate>,
+    /// What each source brought.
+    #[prost(message, repeated, tag = "9")]
+    pub sources: Vec<SlateSource>,
+    /// How many candidates were left out here because the record would have been too large.
+    #[prost(uint32, tag = "10")]
+    pub left_out: u32,
+}
+
+/// One candidate of a served slate.
+#[derive(Clone, PartialEq, Message)]
+pub struct ServedCandidate {
+    /// The post.
+    #[prost(string, tag = "1")]
+    pub post_id: String,
+    /// Who wrote it.
+    #[prost(string, tag = "2")]
+    pub author_id: String,
+    /// The source that brought it.
+    #[prost(string, tag = "3")]
+    pub source: String,
+    /// Its place in the whole list; absent when it is not on this page.
+    #[prost(uint32, optional, tag = "4")]
+    pub position: Option<u32>,
+    /// The blended score; absent when a filter removed it before it was scored.
+    #[prost(double, optional, tag = "5")]
+    pub score: Option<f64>,
+    /// Parts of the score as used, each 0 to 1; absent with the score, and on later pages.
+    #[prost(double, optional, tag = "6")]
+    pub recency: Option<f64>,
+    /// See `recency`.
+    #[prost(double, optional, tag = "7")]
+    pub affinity: Option<f64>,
+    /// See `recency`.
+    #[prost(double, optional, tag = "8")]
+    pub engagement: Option<f64>,
+    /// What author diversity multiplied the blended score with.
+    #[prost(double, optional, tag = "9")]
+    pub diversity: Option<f64>,
+    /// The filter that removed it; empty when none did.
+    #[prost(string, tag = "10")]
+    pub filter: String,
+}
+
+/// What a source brought to a slate.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SlateSource {
+    /// The source.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// How many candidates.
+    #[prost(uint32, tag = "2")]
+    pub candidates: u32,
+    /// True when it was left out because the time budget was spent.
+    #[prost(bool, tag = "3")]
+    pub late: bool,
+}
+
 /// Bytes in the log that are not the message they should be.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot decode {what}")]

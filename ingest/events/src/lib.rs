@@ -12,9 +12,14 @@ mod codec;
 mod id;
 mod time;
 mod topic;
+mod window;
 
 pub use action::{ActionKind, fold_name};
-pub use codec::{Action, DeadLetter, DecodeError, Derived, Envelope, Kind, Personal, Position, PostContent, decode};
+pub use codec::{
+    Action, DeadLetter, DecodeError, Derived, Envelope, Kind, Personal, Position, PostContent, ServedCandidate,
+    ServedSlate, SlateSource, decode,
+};
 pub use id::{ID_BYTES_MAX, check_id};
 pub use time::{LogTime, Micros, TimeError, format_rfc3339, parse_rfc3339};
 pub use topic::{PARTITIONS_MAX, Topic, TopicPartition, UnknownTopic, partition_of};
+pub use window::{UnknownWindow, Window};

@@ -20,14 +20,25 @@ pub enum Topic {
     ReactionEvents = 3,
     /// What could not be accepted or applied, with the reason. Always one partition.
     DeadLetters = 4,
+    /// The use of a tag by a post; keyed by the tag.
+    TagEvents = 5,
+    /// What was served to a viewer, with every candidate; keyed by the viewer. No write key can write it.
+    ServedSlates = 6,
 }
 
 impl Topic {
     /// Every topic, in the order of their numbers.
-    pub const ALL: [Topic; 4] = [Topic::Actions, Topic::UserEvents, Topic::ReactionEvents, Topic::DeadLetters];
+    pub const ALL: [Topic; 6] = [
+        Topic::Actions,
+        Topic::UserEvents,
+        Topic::ReactionEvents,
+        Topic::DeadLetters,
+        Topic::TagEvents,
+        Topic::ServedSlates,
+    ];
 
     /// The topics that stage 1 derives from `actions`.
-    pub const DERIVED: [Topic; 2] = [Topic::UserEvents, Topic::ReactionEvents];
+    pub const DERIVED: [Topic; 3] = [Topic::UserEvents, Topic::ReactionEvents, Topic::TagEvents];
 
     /// The public name, as in `millrace tail NAME`.
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +47,8 @@ impl Topic {
             Topic::UserEvents => "user-events",
             Topic::ReactionEvents => "reaction-events",
             Topic::DeadLetters => "dead-letters",
+            Topic::TagEvents => "tag-events",
+            Topic::ServedSlates => "served-slates",
         }
     }
 
@@ -56,7 +69,9 @@ impl fmt::Display for Topic {
 
 /// A topic name that does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown topic {0:?}: use one of actions, user-events, reaction-events, dead-letters")]
+#[error(
+    "unknown topic {0:?}: use one of actions, user-events, reaction-events, dead-letters, tag-events, served-slates"
+)]
 pub struct UnknownTopic(String);
 
 impl FromStr for Topic {

@@ -4,7 +4,7 @@ use millrace_events::{Derived, LogTime, TopicPartition, decode};
 use millrace_log::Record;
 
 use crate::error::{Error, Result};
-use crate::job::{Input, Job, Stage, Writes};
+use crate::job::{Advance, Input, Job, Stage, Writes};
 use crate::operators::marks::{Marks, Verdict};
 use crate::state::{State, StateValue};
 
@@ -84,7 +84,7 @@ impl Stage for DerivedStage {
         }
         if let Some(after) = after.filter(|after| clock != Some(*after)) {
             for job in &self.jobs {
-                job.advance(after, state, writes)?;
+                job.advance(Advance { from: clock, to: after, by_tick: derived.tick }, state, writes)?;
             }
         }
         Ok(())

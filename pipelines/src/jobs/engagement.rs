@@ -68,7 +68,7 @@ impl Job for Engagement {
     }
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Totals(EngagementRecord);
 
 impl StateValue for Totals {

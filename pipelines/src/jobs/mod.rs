@@ -17,7 +17,7 @@ pub use derived::DerivedStage;
 pub use engagement::Engagement;
 pub use graph::Graph;
 pub use posts::Posts;
-pub use stage_one::{ALLOWED_LATENESS_US, StageOne, StageOneOptions};
+pub use stage_one::{ALLOWED_LATENESS_US, StageOne, StageOneOptions, TAGS_MAX};
 
 use crate::job::Stage;
 
@@ -55,7 +55,8 @@ pub fn stage_of(topic: Topic, generation: u32, partitions: u32) -> Option<Arc<dy
         Topic::ReactionEvents => {
             Some(Arc::new(DerivedStage::new(generation, partitions, vec![Box::new(Posts), Box::new(Engagement)])))
         }
-        Topic::DeadLetters => None,
+        Topic::TagEvents => Some(Arc::new(DerivedStage::new(generation, partitions, Vec::new()))),
+        Topic::DeadLetters | Topic::ServedSlates => None,
     }
 }
 

@@ -2,7 +2,8 @@
 //! writes the re-keyed topics, each record with its position and the one before it.
 
 use millrace_events::{
-    Action, ActionKind, Derived, Envelope, Kind, LogTime, Position, Topic, TopicPartition, decode, partition_of,
+    Action, ActionKind, Derived, Envelope, ID_BYTES_MAX, Kind, LogTime, Position, Topic, TopicPartition, decode,
+    partition_of,
 };
 use millrace_log::Record;
 
@@ -19,6 +20,9 @@ pub const ALLOWED_LATENESS_US: i64 = 5 * 60 * 1_000_000;
 const CLOCK_FORWARD_US: i64 = 1_000_000;
 /// ...but not more often than once in so many records, however far apart they are.
 const CLOCK_FORWARD_RECORDS: u64 = 64;
+
+/// How many tags of one post are counted: its first ones. The post itself keeps all of them.
+pub const TAGS_MAX: usize = 32;
 
 /// What stage 1 must know of its deployment.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +80,7 @@ impl StageOne {
             let id = message_identity(&envelope.source, envelope.key(), &envelope.message_id);
             if !self.dedup.first_time(state, id, time)? {
                 standing(state)?.duplicates += 1;
+                writes.leave_out();
                 return Ok(());
             }
         }
@@ -103,7 +108,8 @@ impl StageOne {
     /// Sends the record to everyone it concerns.
     fn rekey(&self, action: &Action, record: Derived, state: &mut State, writes: &mut Writes) -> Result<()> {
         let actor = record.actor.clone();
-        match action.kind() {
+        let kind = action.kind();
+        match kind {
             ActionKind::UserFollowed
             | ActionKind::UserUnfollowed
             | ActionKind::UserBlocked
@@ -130,6 +136,9 @@ impl StageOne {
             ActionKind::PostCreated | ActionKind::PostEdited | ActionKind::PostDeleted => {
                 let by_author = Derived { content: None, ..record.clone() };
                 self.send(Topic::UserEvents, &actor, by_author, state, writes)?;
+                if kind == ActionKind::PostCreated {
+                    self.tag(&record, state, writes)?;
+                }
                 self.send(Topic::ReactionEvents, &action.post_id, record, state, writes)
             }
             ActionKind::PostViewed
@@ -147,6 +156,19 @@ impl StageOne {
             | ActionKind::TagFollowed
             | ActionKind::TagUnfollowed => Ok(()),
         }
+    }
+
+    /// One record for each tag that a post uses, once however often it names it.
+    fn tag(&self, record: &Derived, state: &mut State, writes: &mut Writes) -> Result<()> {
+        let tags = record.content.as_ref().map_or(&[][..], |content| content.tags.as_slice());
+        for (nth, tag) in tags.iter().enumerate().take(TAGS_MAX) {
+            if tag.is_empty() || tag.len() > ID_BYTES_MAX || tags[..nth].contains(tag) {
+                continue;
+            }
+            let used = Derived { content: None, ..record.clone() };
+            self.send(Topic::TagEvents, tag, used, state, writes)?;
+        }
+        Ok(())
     }
 
     fn send(&self, topic: Topic, key: &str, record: Derived, state: &mut State, writes: &mut Writes) -> Result<()> {
@@ -215,6 +237,7 @@ impl Stage for StageOne {
             }
             Err(error) => {
                 standing(state)?.refused += 1;
+                writes.leave_out();
                 writes.refuse(of.topic, "stage-one", "undecodable", error.to_string(), record.value);
                 false
             }

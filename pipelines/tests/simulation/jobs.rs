@@ -9,7 +9,7 @@ use millrace_log::Record;
 use millrace_pipelines::jobs::{ALLOWED_LATENESS_US, Authors, DerivedStage, Engagement, Graph, Posts, stage_of};
 use millrace_pipelines::operators::window::TumblingCount;
 use millrace_pipelines::state::{State, StateKey, StateValue};
-use millrace_pipelines::{Input, Job, Result, Stage, Writes};
+use millrace_pipelines::{Advance, Input, Job, Result, Stage, Writes};
 use prost::Message;
 
 use super::Mutant;
@@ -52,11 +52,11 @@ impl Job for Windows {
         Ok(())
     }
 
-    fn advance(&self, clock: LogTime, state: &mut State, writes: &mut Writes) -> Result<()> {
+    fn advance(&self, advance: Advance, state: &mut State, writes: &mut Writes) -> Result<()> {
         if self.close_per_batch {
             return Ok(());
         }
-        self.close(clock, state, writes)
+        self.close(advance.to, state, writes)
     }
 }
 

@@ -27,7 +27,7 @@ const QUEUED_RECORD_BYTES: usize = 64;
 const META_SPACE: &str = "log/meta";
 const LAYOUT_KEY: &str = "layout";
 /// The number of the layout of spaces and keys; that of the values is in each.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// Bounds of a [`FjallLog`]. The defaults are for a laptop.
 #[derive(Clone, Debug)]
@@ -216,9 +216,9 @@ impl Shared {
         if of.partition >= of.topic.partitions(self.count) {
             return None;
         }
-        // All topics before the last one have the same number.
-        let topic = of.topic as usize - Topic::ALL[0] as usize;
-        Some(topic * self.count as usize + of.partition as usize)
+        let before = Topic::ALL.into_iter().take_while(|topic| *topic != of.topic);
+        let before: u32 = before.map(|topic| topic.partitions(self.count)).sum();
+        Some((before + of.partition) as usize)
     }
 }
 
@@ -241,6 +241,12 @@ fn check_layout(embedded: &Embedded, meta: &Space, count: u32) -> Result<()> {
                 "the log has {made_with} partitions, not {count}: start with {made_with}, or replay it into a new data \
                  directory made with {count}"
             );
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+        // Layout 1 had four topics. What stage 1 derives is another generation now, so nothing of it can be continued.
+        [made, ..] if *made < LAYOUT => {
+            let message = "the log was made by an older version, with fewer topics: replay it into a new data directory \
+                           (`millrace tail actions` of that version writes it out)";
             Err(Error::new(ErrorKind::Invalid, message))
         }
         _ => Err(Error::new(ErrorKind::Corrupt, "the log has a layout that this version does not know")),

@@ -1,0 +1,1 @@
+//! The laws of [`crate::Warehouse`], one function each.
