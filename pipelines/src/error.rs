@@ -24,6 +24,12 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The warehouse did not do what it was asked.
+    #[error("the warehouse failed")]
+    Warehouse(#[from] millrace_warehouse::Error),
+    /// The archive could not go on.
+    #[error("cannot build a block of the archive")]
+    Archive(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What is stored is not what was written. The partition stops; restore it from a backup or rebuild it.
     #[error("{0}")]
     Corrupt(String),
@@ -67,7 +73,7 @@ impl Error {
             Error::Fenced(_) | Error::BeyondEnd { .. } | Error::Corrupt(_) | Error::BadRecord(_) => true,
             Error::Log(error) => matches!(error.kind(), Log::Invalid | Log::Corrupt | Log::Fenced),
             Error::Online(error) => matches!(error.kind(), Online::Invalid | Online::Corrupt),
-            Error::State { .. } | Error::Gap { .. } => false,
+            Error::Warehouse(_) | Error::Archive(_) | Error::State { .. } | Error::Gap { .. } => false,
         }
     }
 

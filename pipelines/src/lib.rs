@@ -9,6 +9,8 @@
 //!
 //! It must never know HTTP, a viewer's request or a model's runtime.
 
+/// Fills the warehouse.
+pub mod archive;
 pub mod jobs;
 pub mod operators;
 pub mod runner;

@@ -16,6 +16,7 @@ use millrace_log::{Append, Bounds, EventLog, Offset, Record};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::archive::Archived;
 use crate::error::{Error, Result};
 use crate::jobs::stage_of;
 use crate::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
@@ -78,6 +79,7 @@ impl Replay {
                 states: self.states.clone(),
                 timer: Arc::new(NoTimer),
                 gate: Gate::default(),
+                archived: Archived::default(),
             };
             let worker = Worker::new(of, self.generation, stage, seams, WorkerOptions::default(), Board::new());
             worker.run_until(end).await?;

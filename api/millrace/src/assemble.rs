@@ -119,6 +119,7 @@ impl Jobs {
                 states: stores.states.clone(),
                 timer: Arc::new(TokioTimer),
                 gate: gate.clone(),
+                archived: Default::default(),
             };
             let worker = Worker::new(of, GENERATION, stage, seams, options.clone(), board.clone());
             tasks.push(runtime.spawn(async move {

@@ -91,6 +91,7 @@ impl Bench {
                     states: Arc::new(self.states.clone()),
                     timer: Arc::new(NoTimer),
                     gate: Gate::default(),
+                    archived: Default::default(),
                 };
                 let stage = stage_of(topic, 1, PARTITIONS).unwrap();
                 let worker = Worker::new(of, 1, stage, seams, self.options.clone(), self.board.clone());
@@ -158,6 +159,7 @@ async fn reactions_are_counted_and_a_like_is_a_state() {
         saves: 1,
         hides: 1,
         reports: 1,
+        windows: Vec::new(),
     };
     assert_eq!(bench.totals("p").await, expected);
     let seen: SeenRecord = bench.record(views::seen_key("a", "p")).await.unwrap();
@@ -302,6 +304,7 @@ async fn a_commit_beyond_the_end_of_the_log_refuses_to_go_on() {
         states: Arc::new(bench.states.clone()),
         timer: Arc::new(NoTimer),
         gate: Gate::default(),
+        archived: Default::default(),
     };
     let worker = Worker::new(
         of,

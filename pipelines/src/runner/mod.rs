@@ -6,4 +6,5 @@ mod worker;
 
 pub use board::{Board, PartitionStatus};
 pub use gate::{Closed, Gate};
+pub(crate) use worker::chain;
 pub use worker::{Seams, Timer, Worker, WorkerOptions};

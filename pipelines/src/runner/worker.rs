@@ -12,9 +12,10 @@ use millrace_log::{Append, ErrorKind, EventLog, Offset, Record};
 use prost::Message;
 
 use super::{Board, Gate};
+use crate::archive::{Archived, ROWS_PER_VALUE, RowsValue, before, left_out_key, left_out_table, rows_key, rows_table};
 use crate::error::{Error, Result};
 use crate::job::{Stage, Writes};
-use crate::state::{State, StateStore};
+use crate::state::{Present, State, StateStore};
 
 /// Waits, so that the worker needs no runtime of its own and a simulation can put virtual time here.
 #[async_trait]
@@ -36,6 +37,8 @@ pub struct Seams {
     pub timer: Arc<dyn Timer>,
     /// Where workers are held for a moment when all of them must agree on one.
     pub gate: Gate,
+    /// What need not be kept for the warehouse any longer.
+    pub archived: Archived,
 }
 
 /// Bounds of a worker.
@@ -51,6 +54,8 @@ pub struct WorkerOptions {
     pub commit_keys: usize,
     /// ...or when nothing came for this long.
     pub commit_idle: Duration,
+    /// How many keys that the warehouse no longer needs one commit removes.
+    pub sweep_keys: usize,
     /// The pause before the log is asked again to take what is published.
     pub publish_pause: Duration,
     /// The pause before a restart from the last commit.
@@ -65,6 +70,7 @@ impl Default for WorkerOptions {
             commit_records: 20_000,
             commit_keys: 50_000,
             commit_idle: Duration::from_millis(200),
+            sweep_keys: 20_000,
             publish_pause: Duration::from_millis(20),
             restart_pause: Duration::from_millis(250),
         }
@@ -139,15 +145,15 @@ impl Worker {
             return Err(Error::BeyondEnd { of: self.of, committed: next, end: bounds.end });
         }
         self.report(&mut state, next)?;
-        let mut uncommitted = 0;
+        let (mut uncommitted, mut swept) = (0, 0);
         let mut writes = Writes::default();
         loop {
             if until.is_some_and(|end| next >= end) {
-                state.commit(next).await?;
+                self.commit(next, &mut state, &mut swept).await?;
                 return Ok(());
             }
             if until.is_none() && self.seams.gate.is_closed() {
-                state.commit(next).await?;
+                self.commit(next, &mut state, &mut swept).await?;
                 uncommitted = 0;
                 self.report(&mut state, next)?;
                 self.seams.gate.pass(self.of).await;
@@ -157,7 +163,7 @@ impl Worker {
                 if uncommitted == 0 {
                     self.wait(next).await?;
                 } else if self.idle(next).await? {
-                    state.commit(next).await?;
+                    self.commit(next, &mut state, &mut swept).await?;
                     uncommitted = 0;
                     self.report(&mut state, next)?;
                 }
@@ -184,7 +190,7 @@ impl Worker {
             }
             self.flush(next, &mut state, &mut writes).await?;
             if uncommitted >= self.options.commit_records || state.dirty() >= self.options.commit_keys {
-                state.commit(next).await?;
+                self.commit(next, &mut state, &mut swept).await?;
                 uncommitted = 0;
             }
             self.report(&mut state, next)?;
@@ -192,7 +198,35 @@ impl Worker {
     }
 
     fn apply(&self, record: Record, state: &mut State, writes: &mut Writes) -> Result<()> {
-        self.stage.apply(self.of, record, state, writes)
+        self.stage.apply(self.of, record, state, writes)?;
+        // What the warehouse is owed is state: committed with the offset that led to it, and kept until it is archived.
+        for offset in writes.left_out.drain(..) {
+            state.put(&left_out_key(offset), Present);
+        }
+        let mut nth = 0;
+        while let Some((offset, _)) = writes.rows.first() {
+            let offset = *offset;
+            let rows = writes.rows.drain(..writes.rows.len().min(ROWS_PER_VALUE)).map(|(_, row)| row).collect();
+            state.put(&rows_key(offset, nth), RowsValue { rows });
+            nth += 1;
+        }
+        Ok(())
+    }
+
+    /// Removes what the warehouse has, a bounded number of keys, then commits. Below `swept` nothing is left.
+    async fn commit(&self, next: Offset, state: &mut State, swept: &mut Offset) -> Result<()> {
+        let archived = self.seams.archived.get(self.of).min(next);
+        if archived > *swept {
+            let mut is_done = true;
+            for table in [left_out_table(), rows_table()] {
+                let (after, end) = (before(&table, *swept), table.number(archived));
+                is_done &= state.remove_range(&after, &end, self.options.sweep_keys)? < self.options.sweep_keys;
+            }
+            if is_done {
+                *swept = archived;
+            }
+        }
+        state.commit(next).await
     }
 
     /// Waits for a record, or for the gate to close.
@@ -284,7 +318,7 @@ impl Worker {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -65,6 +65,12 @@ impl StateStore for FjallStateStore {
         };
         Ok(Box::new(FjallPartition { of, space, offset, epoch, newest, database }))
     }
+
+    async fn peek(&self, of: TopicPartition, after: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        let space = self.embedded.space(&space_name(of)).map_err(|e| failed("open", of, e))?;
+        let found = space.range(Bound::Excluded(after), Bound::Unbounded, limit).map_err(|e| failed("read", of, e))?;
+        Ok(found.into_iter().map(|(k, v)| (Bytes::copy_from_slice(&k), Bytes::copy_from_slice(&v))).collect())
+    }
 }
 
 impl FjallPartition {

@@ -36,6 +36,13 @@ pub trait StateStore: Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read now.
     async fn open(&self, of: TopicPartition) -> Result<Box<dyn PartitionState>>;
+
+    /// Up to `limit` committed pairs after `after`, in order of key, read beside whoever owns the partition: for the
+    /// archive, which asks only for what a commit that it knows of has put there.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    async fn peek(&self, of: TopicPartition, after: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>>;
 }
 
 /// The committed state of one topic partition.

@@ -83,6 +83,14 @@ impl StateStore for ToyStateStore {
         let (epoch, database, offset) = (committed.epoch, committed.database, committed.offset);
         Ok(Box::new(ToyPartition { of, epoch, database, offset, store: self.clone() }))
     }
+
+    async fn peek(&self, of: TopicPartition, after: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
+        let from = Bound::Excluded(Bytes::copy_from_slice(after));
+        let parts = self.lock();
+        let Some(part) = parts.get(&of) else { return Ok(Vec::new()) };
+        let found = part.values.range((from, Bound::Unbounded)).take(limit);
+        Ok(found.map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
 }
 
 impl ToyPartition {

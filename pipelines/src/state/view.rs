@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// About how many bytes of clean values one partition keeps in memory; what is dirty comes on top until the next commit.
 const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How many pairs one look at what is to be removed reads: their values come along.
+const REMOVE_STEP: usize = 64;
+
 /// What a slot costs beside its key and value, in bytes: map entry, boxes, flags.
 const SLOT_BYTES: usize = 64;
 
@@ -185,6 +188,28 @@ impl State {
             last = Some(key);
         }
         Ok(last)
+    }
+
+    /// Removes up to `limit` committed keys after `after` and before `end`; how many. What was put since the last commit is not
+    /// looked at.
+    ///
+    /// # Errors
+    /// As of [`State::get`].
+    pub fn remove_range(&mut self, after: &[u8], end: &StateKey, limit: usize) -> Result<usize> {
+        let (mut removed, mut after) = (0, Bytes::copy_from_slice(after));
+        while removed < limit {
+            let found = self.store.scan(Some(&after), REMOVE_STEP.min(limit - removed))?;
+            let due = found.iter().take_while(|(key, _)| key.as_ref() < end.as_bytes()).count();
+            for (key, _) in &found[..due] {
+                self.set(key, None);
+            }
+            removed += due;
+            match found.last() {
+                Some((last, _)) if due == found.len() => after = last.clone(),
+                _ => break,
+            }
+        }
+        Ok(removed)
     }
 
     /// Writes everything changed, and the offset it leads to.

@@ -115,6 +115,7 @@ impl World {
             commit_records: random.random_range(1..30),
             commit_keys: random.random_range(1..200),
             commit_idle: Duration::from_millis(1),
+            sweep_keys: random.random_range(1..20),
             publish_pause: Duration::from_millis(1),
             restart_pause: Duration::from_millis(1),
         }

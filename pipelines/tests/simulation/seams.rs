@@ -123,6 +123,16 @@ impl StateStore for SimStates {
         yield_now().await;
         Ok(Box::new(SimPartition(self.0.open(of).await?)))
     }
+
+    async fn peek(
+        &self,
+        of: TopicPartition,
+        after: &[u8],
+        limit: usize,
+    ) -> millrace_pipelines::Result<Vec<(Bytes, Bytes)>> {
+        yield_now().await;
+        self.0.peek(of, after, limit).await
+    }
 }
 
 #[async_trait]
@@ -160,5 +170,6 @@ pub(crate) fn seams(
         states: Arc::new(SimStates(states.clone())),
         timer: Arc::new(SimTimer),
         gate: Default::default(),
+        archived: Default::default(),
     }
 }

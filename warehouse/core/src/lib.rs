@@ -99,6 +99,13 @@ pub trait Warehouse: Send + Sync + 'static {
     /// [`ErrorKind::Retry`] when it could not be done now. Nothing is lost.
     async fn maintain(&self) -> Result<Maintained>;
 
+    /// Every row of a table as of now, in any order, these columns of it: for `verify`, which compares the archive with a
+    /// replay of the log. No bound on rows, so read it as a stream; dropping it cancels.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a column that the table does not have; otherwise as of [`Warehouse::recorded`].
+    async fn scan(&self, table: Table, columns: &[&str]) -> Result<Answer>;
+
     /// Runs a named query. Dropping the answer cancels it.
     ///
     /// # Errors

@@ -1,0 +1,358 @@
+//! Cuts blocks: records, or rows that wait in state, into columns.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
+
+use arrow_array::RecordBatch;
+use millrace_events::{DeadLetter, Envelope, Kind, LogTime, ServedSlate, TopicPartition, Window, decode};
+use millrace_log::{Offset, Record};
+use millrace_warehouse::Table;
+use millrace_warehouse::tables::{
+    DeadLetterRow, DeadLettersBuilder, EngagementWindowRow, EngagementWindowsBuilder, EventRow, EventsBuilder,
+    ServedSlateRow, ServedSlatesBuilder, date_of,
+};
+
+use super::rows::{self, RowsValue, before, offset_of};
+use super::{ArchiveOptions, ArchiveSeams};
+use crate::error::{Error, Result};
+use crate::job::Row;
+use crate::state::StateValue;
+
+/// How much one read of the log takes, bytes.
+const READ_BYTES: usize = 1024 * 1024;
+/// How many values of the state one read takes: offsets...
+const PEEK_VALUES: usize = 1_024;
+/// ...and rows, a hundred kilobytes each.
+const PEEK_ROWS: usize = 64;
+
+/// A part of a partition, as rows.
+pub(crate) struct Cut {
+    pub(crate) rows: Vec<RecordBatch>,
+    /// One past the last record that it covers.
+    pub(crate) next: Offset,
+    /// The log time of that record, where records were read.
+    pub(crate) clock: Option<LogTime>,
+}
+
+/// Cuts from the start of `range`, at most to its end. `dates` are those of the whole commit.
+pub(crate) async fn cut(
+    seams: &ArchiveSeams,
+    options: &ArchiveOptions,
+    table: Table,
+    of: TopicPartition,
+    range: Range<Offset>,
+    dates: &mut BTreeSet<i32>,
+) -> Result<Cut> {
+    let range = range.start..range.end.min(range.start + options.block_records_max as u64);
+    if table == Table::EngagementWindows {
+        return cut_windows(seams, options, of, range, dates).await;
+    }
+    let mut skipped = match table {
+        Table::Events => left_out(seams, of, &range).await?,
+        _ => HashSet::new(),
+    };
+    let mut cut = Cut { rows: Vec::new(), next: range.start, clock: None };
+    let mut bytes = 0;
+    while cut.next < range.end && bytes < options.block_bytes_max {
+        let mut records = seams.log.read(of, cut.next, READ_BYTES).await?;
+        records.retain(|record| record.offset < range.end);
+        let Some(last) = records.last() else { break };
+        let (next, clock) = (last.offset + 1, last.time);
+        bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
+        let room = options.dates_max;
+        let (mut known, mut left) = (std::mem::take(dates), std::mem::take(&mut skipped));
+        // Columns are built where it holds up no other task.
+        let built = tokio::task::spawn_blocking(move || {
+            let built = build(table, of, &records, &mut left, &mut known, room);
+            (built, known, left)
+        });
+        let (built, known, left) = built.await.map_err(|e| Error::Archive(Box::new(e)))?;
+        (*dates, skipped) = (known, left);
+        let Built { rows, stopped_at } = built?;
+        cut.rows.extend(rows);
+        if let Some((at, time)) = stopped_at {
+            cut.next = at;
+            cut.clock = time.or(cut.clock);
+            break;
+        }
+        (cut.next, cut.clock) = (next, Some(clock));
+    }
+    Ok(cut)
+}
+
+struct Built {
+    rows: Option<RecordBatch>,
+    /// The first record whose date has no room any more, and the time of the record before it.
+    stopped_at: Option<(Offset, Option<LogTime>)>,
+}
+
+fn build(
+    table: Table,
+    of: TopicPartition,
+    records: &[Record],
+    left_out: &mut HashSet<Offset>,
+    dates: &mut BTreeSet<i32>,
+    dates_max: usize,
+) -> Result<Built> {
+    let mut columns = Columns::new(table, records.len());
+    let mut time = None;
+    for record in records {
+        if !left_out.remove(&record.offset) && !columns.add(of, record, dates, dates_max)? {
+            return Ok(Built { rows: columns.finish(), stopped_at: Some((record.offset, time)) });
+        }
+        time = Some(record.time);
+    }
+    Ok(Built { rows: columns.finish(), stopped_at: None })
+}
+
+/// True when a row of this date fits into the commit. The first date always does.
+fn has_room(time_us: i64, dates: &mut BTreeSet<i32>, dates_max: usize) -> bool {
+    let date = date_of(time_us);
+    if dates.contains(&date) {
+        return true;
+    }
+    if dates.len() >= dates_max.max(1) {
+        return false;
+    }
+    dates.insert(date)
+}
+
+enum Columns {
+    Events(EventsBuilder),
+    Slates(ServedSlatesBuilder),
+    Letters(DeadLettersBuilder),
+}
+
+impl Columns {
+    fn new(table: Table, rows: usize) -> Self {
+        match table {
+            Table::ServedSlates => Columns::Slates(ServedSlatesBuilder::with_capacity(rows)),
+            Table::DeadLetters => Columns::Letters(DeadLettersBuilder::with_capacity(rows)),
+            Table::Events | Table::EngagementWindows => Columns::Events(EventsBuilder::with_capacity(rows)),
+        }
+    }
+
+    /// Adds the rows of a record; false when their date has no room.
+    fn add(
+        &mut self,
+        of: TopicPartition,
+        record: &Record,
+        dates: &mut BTreeSet<i32>,
+        dates_max: usize,
+    ) -> Result<bool> {
+        match self {
+            Columns::Events(events) => {
+                // Stage 1 has read it, or left it out.
+                let envelope: Envelope = decode("an action", record.value.clone())
+                    .map_err(|_| Error::bad_record("an action", of, record.offset))?;
+                if envelope.kind() == Kind::Tick {
+                    return Ok(true);
+                }
+                if !has_room(envelope.event_time_us, dates, dates_max) {
+                    return Ok(false);
+                }
+                events.push(row_of_action(of, record, &envelope));
+            }
+            Columns::Slates(slates) => {
+                let slate: ServedSlate = decode("a served slate", record.value.clone())
+                    .map_err(|_| Error::bad_record("a served slate", of, record.offset))?;
+                if !has_room(record.time.0, dates, dates_max) {
+                    return Ok(false);
+                }
+                add_slate(slates, of, record, &slate);
+            }
+            Columns::Letters(letters) => {
+                let letter: DeadLetter = decode("a dead letter", record.value.clone())
+                    .map_err(|_| Error::bad_record("a dead letter", of, record.offset))?;
+                if !has_room(record.time.0, dates, dates_max) {
+                    return Ok(false);
+                }
+                add_letter(letters, of, record, &letter);
+            }
+        }
+        Ok(true)
+    }
+
+    fn finish(self) -> Option<RecordBatch> {
+        let batch = match self {
+            Columns::Events(mut events) => events.finish(),
+            Columns::Slates(mut slates) => slates.finish(),
+            Columns::Letters(mut letters) => letters.finish(),
+        };
+        (batch.num_rows() > 0).then_some(batch)
+    }
+}
+
+fn not_empty(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// The row of an action in `events`.
+pub fn row_of_action<'a>(of: TopicPartition, record: &Record, envelope: &'a Envelope) -> EventRow<'a> {
+    let personal = envelope.personal.as_ref();
+    let json = |bytes: Option<&'a bytes::Bytes>| {
+        // Checked to be JSON when it came in.
+        let text = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+        if text.is_empty() { "{}" } else { text }
+    };
+    let properties = personal.map(|p| if p.properties.is_empty() { &p.traits } else { &p.properties });
+    let action = envelope.action.as_ref();
+    EventRow {
+        message_id: &envelope.message_id,
+        source: &envelope.source,
+        event: &envelope.event,
+        actor_id: envelope.key(),
+        user_id: not_empty(&envelope.user_id),
+        anonymous_id: not_empty(&envelope.anonymous_id),
+        post_id: action.and_then(|a| not_empty(&a.post_id)),
+        target_id: action.and_then(|a| not_empty(&a.target_id)),
+        tag: action.and_then(|a| not_empty(&a.tag)),
+        slate: action.and_then(|a| not_empty(&a.slate)),
+        event_time: envelope.event_time_us,
+        ingest_time: record.time.0,
+        properties: json(properties),
+        context: json(personal.map(|p| &p.context)),
+        topic: of.topic.as_str(),
+        partition: of.partition,
+        offset: record.offset,
+    }
+}
+
+fn add_slate(slates: &mut ServedSlatesBuilder, of: TopicPartition, record: &Record, slate: &ServedSlate) {
+    for (index, candidate) in (0..).zip(&slate.candidates) {
+        slates.push(ServedSlateRow {
+            slate: &slate.slate,
+            viewer_id: &slate.viewer,
+            served_at: record.time.0,
+            as_of: slate.as_of_us,
+            model: &slate.model,
+            model_version: &slate.model_version,
+            sample_rate: slate.sample_rate,
+            position: candidate.position,
+            post_id: &candidate.post_id,
+            author_id: &candidate.author_id,
+            reason: &candidate.source,
+            score: candidate.score,
+            recency: candidate.recency,
+            affinity: candidate.affinity,
+            engagement: candidate.engagement,
+            diversity: candidate.diversity,
+            filter: not_empty(&candidate.filter),
+            topic: of.topic.as_str(),
+            partition: of.partition,
+            offset: record.offset,
+            index,
+        });
+    }
+}
+
+fn add_letter(letters: &mut DeadLettersBuilder, of: TopicPartition, record: &Record, letter: &DeadLetter) {
+    // One that the collector refused has no id but its place.
+    let place = format!("{}-{}-{}", of.topic, of.partition, record.offset);
+    letters.push(DeadLetterRow {
+        id: if letter.id.is_empty() { &place } else { &letter.id },
+        reason: &letter.reason,
+        detail: &letter.detail,
+        source: &letter.source,
+        refused_by: &letter.by,
+        log_time: record.time.0,
+        payload_bytes: letter.payload.len() as u64,
+        truncated: letter.truncated,
+        topic: of.topic.as_str(),
+        partition: of.partition,
+        offset: record.offset,
+    });
+}
+
+/// Which records of the range stage 1 left out.
+async fn left_out(seams: &ArchiveSeams, of: TopicPartition, range: &Range<Offset>) -> Result<HashSet<Offset>> {
+    let mut offsets = HashSet::new();
+    let table = rows::left_out_table();
+    let mut after = before(&table, range.start);
+    loop {
+        let found = seams.states.peek(of, &after, PEEK_VALUES).await?;
+        let Some((last, _)) = found.last() else { return Ok(offsets) };
+        after = last.to_vec();
+        for (key, _) in &found {
+            match offset_of(key).filter(|offset| key.starts_with(table.as_bytes()) && *offset < range.end) {
+                Some(offset) => offsets.insert(offset),
+                None => return Ok(offsets),
+            };
+        }
+    }
+}
+
+async fn cut_windows(
+    seams: &ArchiveSeams,
+    options: &ArchiveOptions,
+    of: TopicPartition,
+    range: Range<Offset>,
+    dates: &mut BTreeSet<i32>,
+) -> Result<Cut> {
+    let table = rows::rows_table();
+    let mut after = before(&table, range.start);
+    let mut columns = EngagementWindowsBuilder::with_capacity(PEEK_VALUES);
+    let (mut bytes, mut record, mut index) = (0, None, 0);
+    let mut next = range.end;
+    'all: loop {
+        let found = seams.states.peek(of, &after, PEEK_ROWS).await?;
+        let Some((last, _)) = found.last() else { break };
+        after = last.to_vec();
+        for (key, value) in &found {
+            let offset = match offset_of(key).filter(|_| key.starts_with(table.as_bytes())) {
+                Some(offset) if offset < range.end => offset,
+                _ => break 'all,
+            };
+            let rows =
+                RowsValue::decode(value).ok_or_else(|| Error::corrupt("rows that wait for the warehouse", of))?;
+            if record != Some(offset) {
+                // A record's rows stay together: they are counted from 0.
+                let is_full = bytes >= options.block_bytes_max || !all_have_room(&rows, dates, options.dates_max);
+                if is_full && record.is_some() {
+                    next = offset;
+                    break 'all;
+                }
+                (record, index) = (Some(offset), 0);
+            }
+            bytes += value.len();
+            all_have_room(&rows, dates, usize::MAX);
+            for row in &rows.rows {
+                add_window(&mut columns, of, offset, index, row);
+                index += 1;
+            }
+        }
+    }
+    let batch = (!columns.is_empty()).then(|| columns.finish());
+    Ok(Cut { rows: batch.into_iter().collect(), next, clock: None })
+}
+
+/// True when every row of a record fits into the commit; then their dates are in it.
+fn all_have_room(rows: &RowsValue, dates: &mut BTreeSet<i32>, dates_max: usize) -> bool {
+    rows.rows.iter().all(|Row::EngagementWindow(window)| has_room(window.counts.start_us, dates, dates_max))
+}
+
+fn add_window(columns: &mut EngagementWindowsBuilder, of: TopicPartition, offset: Offset, index: u32, row: &Row) {
+    let Row::EngagementWindow(closed) = row;
+    let counts = &closed.counts;
+    let window = Window::ALL.into_iter().find(|w| *w as u32 == counts.window).unwrap_or(Window::FiveMinutes);
+    columns.push(EngagementWindowRow {
+        window: window.as_str(),
+        window_start: counts.start_us,
+        window_end: counts.start_us.saturating_add(window.width_us()),
+        post_id: &closed.post_id,
+        views: counts.views,
+        clicks: counts.clicks,
+        likes: counts.likes,
+        unlikes: counts.unlikes,
+        comments: counts.comments,
+        shares: counts.shares,
+        saves: counts.saves,
+        hides: counts.hides,
+        reports: counts.reports,
+        closed_at: closed.closed_at.0,
+        topic: of.topic.as_str(),
+        partition: of.partition,
+        offset,
+        index,
+    });
+}

@@ -1,0 +1,301 @@
+//! The archive: what the log and the jobs lead to becomes rows of the warehouse, each exactly once, seconds later.
+//!
+//! Stage 1 does not wait for the warehouse, and the warehouse does not trust stage 1's memory: the archiver reads the log
+//! again, from the offset that the warehouse itself records for a partition up to the one that the job has committed, leaves
+//! out what the job's state says is a duplicate, and commits rows and offset together. What a job makes itself (closed
+//! windows) waits in its state, committed with the offset that led to it, until the warehouse has it.
+//!
+//! Blocks are cut where the committed offset happens to be. The alternative, cuts that are a function of the log, is needed
+//! where rows and offset are not one commit; here a repeated, competing or half-done attempt is refused by the recorded
+//! offset, wherever it was cut.
+
+mod block;
+mod rows;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millrace_events::{LogTime, Topic, TopicPartition};
+use millrace_log::{EventLog, Offset};
+use millrace_warehouse::{Block, Source, Table, Warehouse};
+
+use crate::error::Result;
+use crate::runner::{Board, Timer};
+use crate::state::StateStore;
+
+pub use block::row_of_action;
+pub(crate) use block::{Cut, cut};
+pub(crate) use rows::{ROWS_PER_VALUE, RowsValue, before, left_out_key, left_out_table, rows_key, rows_table};
+pub use status::{ArchiveStatus, Archived, TableStatus};
+
+/// The tables, and the topic whose records lead to their rows.
+pub const SOURCES: [(Table, Topic); 4] = [
+    (Table::Events, Topic::Actions),
+    (Table::EngagementWindows, Topic::ReactionEvents),
+    (Table::ServedSlates, Topic::ServedSlates),
+    (Table::DeadLetters, Topic::DeadLetters),
+];
+
+/// Bounds of the archiver.
+#[derive(Clone, Debug)]
+pub struct ArchiveOptions {
+    /// How long it rests when it has caught up: with a commit of the job and one of the warehouse it is what makes an
+    /// event visible to queries.
+    pub rest: Duration,
+    /// How long it rests after a failure.
+    pub failure_rest: Duration,
+    /// How many records of one partition go into one block...
+    pub block_records_max: usize,
+    /// ...and how many bytes of them.
+    pub block_bytes_max: usize,
+    /// How many dates the rows of one commit may have: each is a file.
+    pub dates_max: usize,
+    /// After so many records without a row the warehouse is told all the same, so that they can be trimmed.
+    pub empty_records_max: u64,
+}
+
+impl Default for ArchiveOptions {
+    fn default() -> Self {
+        Self {
+            rest: Duration::from_millis(1_000),
+            failure_rest: Duration::from_secs(1),
+            block_records_max: 50_000,
+            block_bytes_max: 16 * 1024 * 1024,
+            dates_max: 32,
+            empty_records_max: 50_000,
+        }
+    }
+}
+
+/// What the archiver touches.
+#[derive(Clone)]
+pub struct ArchiveSeams {
+    /// Where actions, slates and dead letters are read.
+    pub log: Arc<dyn EventLog>,
+    /// What jobs left out, and rows that they made.
+    pub states: Arc<dyn StateStore>,
+    /// Where rows go.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// How far the jobs have committed.
+    pub board: Board,
+    /// Waiting.
+    pub timer: Arc<dyn Timer>,
+}
+
+/// Fills the warehouse. One for a deployment is enough; a second one would only be refused.
+pub struct Archiver {
+    seams: ArchiveSeams,
+    generation: u32,
+    options: ArchiveOptions,
+    archived: Archived,
+    status: Arc<Mutex<ArchiveStatus>>,
+    /// Held during a commit, and by whoever needs the warehouse to stand still.
+    turn: tokio::sync::Mutex<()>,
+    /// Held during maintenance; see `turn`.
+    maintenance: tokio::sync::Mutex<()>,
+    places: Mutex<BTreeMap<(Table, TopicPartition), Place>>,
+}
+
+/// Where a partition stands in a table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// The warehouse holds every row of what is below.
+    recorded: Offset,
+    /// Nothing from `recorded` up to here leads to a row.
+    scanned: Offset,
+    /// Log time of the last record below `scanned`.
+    clock: Option<LogTime>,
+}
+
+/// Nothing is written to the warehouse, by commit or by maintenance, while this lives.
+pub struct Held<'a> {
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+    _maintenance: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Archiver {
+    /// An archiver of `generation`; `archived` tells the workers what they need not keep any longer.
+    pub fn new(seams: ArchiveSeams, generation: u32, options: ArchiveOptions, archived: Archived) -> Self {
+        Self {
+            seams,
+            generation,
+            options,
+            archived,
+            status: Arc::default(),
+            turn: tokio::sync::Mutex::default(),
+            maintenance: tokio::sync::Mutex::default(),
+            places: Mutex::default(),
+        }
+    }
+
+    /// Archives until the future is dropped. Failures are told by [`Archiver::status`] and tried again.
+    pub async fn run(&self) {
+        let mut known = false;
+        loop {
+            let done = if known { self.round().await } else { self.resume().await.map(|()| true) };
+            let rest = match done {
+                Ok(more) => {
+                    known = true;
+                    self.status().error = None;
+                    if more { Duration::ZERO } else { self.options.rest }
+                }
+                Err(error) => {
+                    let text = crate::runner::chain(&error);
+                    tracing::warn!(error = text, "the archive waits");
+                    self.status().error = Some(text);
+                    // Whatever happened, the warehouse knows where it stands.
+                    known = false;
+                    self.options.failure_rest
+                }
+            };
+            if !rest.is_zero() {
+                self.seams.timer.pause(rest).await;
+            }
+        }
+    }
+
+    /// Merges, checkpoints and deletes in the warehouse, once.
+    ///
+    /// # Errors
+    /// When the warehouse could not; nothing is lost.
+    pub async fn maintain(&self) -> millrace_warehouse::Result<millrace_warehouse::Maintained> {
+        let _maintenance = self.maintenance.lock().await;
+        self.seams.warehouse.maintain().await
+    }
+
+    /// Waits until nothing writes to the warehouse, and keeps it so.
+    pub async fn hold(&self) -> Held<'_> {
+        let _maintenance = self.maintenance.lock().await;
+        Held { _turn: self.turn.lock().await, _maintenance }
+    }
+
+    /// How far it is.
+    pub fn report(&self) -> ArchiveStatus {
+        self.status().clone()
+    }
+
+    /// Asks the warehouse where every partition stands.
+    async fn resume(&self) -> Result<()> {
+        let mut places = BTreeMap::new();
+        for (table, topic) in SOURCES {
+            let recorded = self.seams.warehouse.recorded(table).await?;
+            for of in partitions(topic, self.seams.log.partitions()) {
+                let at = recorded.get(&self.source(of)).copied().unwrap_or(0);
+                let clock = self.clock_before(of, at).await?;
+                places.insert((table, of), Place { recorded: at, scanned: at, clock });
+                self.archived.set(of, at);
+            }
+        }
+        *self.places() = places;
+        self.refresh().await
+    }
+
+    /// Archives what is there, one block for each partition at most; true when there is more.
+    async fn round(&self) -> Result<bool> {
+        let mut more = false;
+        for (table, topic) in SOURCES {
+            more |= self.table(table, topic).await?;
+        }
+        self.refresh().await?;
+        Ok(more)
+    }
+
+    async fn table(&self, table: Table, topic: Topic) -> Result<bool> {
+        let _turn = self.turn.lock().await;
+        let mut dates = BTreeSet::new();
+        let (mut blocks, mut after, mut more) = (Vec::new(), Vec::new(), false);
+        for of in partitions(topic, self.seams.log.partitions()) {
+            let place = self.places().get(&(table, of)).copied().unwrap_or_default();
+            let end = self.end(table, of).await?;
+            if place.scanned >= end {
+                continue;
+            }
+            let Cut { rows, next, clock } =
+                cut(&self.seams, &self.options, table, of, place.scanned..end, &mut dates).await?;
+            more |= next < end;
+            let is_due = !rows.is_empty() || next - place.recorded >= self.options.empty_records_max;
+            let moved = Place { scanned: next, clock: clock.or(place.clock), ..place };
+            if is_due {
+                blocks.push(Block { source: self.source(of), start: place.recorded, end: next, rows });
+                after.push((of, Place { recorded: next, ..moved }));
+            } else {
+                after.push((of, moved));
+            }
+        }
+        if !blocks.is_empty() {
+            self.seams.warehouse.commit(table, blocks).await?;
+        }
+        for (of, place) in after {
+            self.archived.set(of, place.recorded);
+            self.places().insert((table, of), place);
+        }
+        Ok(more)
+    }
+
+    /// Up to where the rows of a partition are final: what its job committed, or all of it where no job decides.
+    async fn end(&self, table: Table, of: TopicPartition) -> Result<Offset> {
+        match table {
+            Table::Events | Table::EngagementWindows => {
+                Ok(self.seams.board.get(of).map_or(0, |status| status.committed))
+            }
+            Table::ServedSlates | Table::DeadLetters => Ok(self.seams.log.bounds(of).await?.end),
+        }
+    }
+
+    async fn clock_before(&self, of: TopicPartition, offset: Offset) -> Result<Option<LogTime>> {
+        let bounds = self.seams.log.bounds(of).await?;
+        let Some(last) = offset.checked_sub(1).filter(|last| (bounds.start..bounds.end).contains(last)) else {
+            return Ok(None);
+        };
+        let records = self.seams.log.read(of, last, 1).await?;
+        Ok(records.first().map(|record| record.time))
+    }
+
+    /// Puts together what [`Archiver::report`] says.
+    async fn refresh(&self) -> Result<()> {
+        let mut status = ArchiveStatus::default();
+        let places = self.places().clone();
+        let mut as_of: Option<LogTime> = None;
+        let mut is_known = true;
+        for ((table, of), place) in places {
+            let end = match table {
+                // What the job has not applied yet leads to no window yet; what it has is in `end`.
+                Table::EngagementWindows => self.end(table, of).await?,
+                _ => self.seams.log.bounds(of).await?.end,
+            };
+            let lag = end.saturating_sub(place.scanned);
+            status.tables.entry(table).or_default().lag += lag;
+            status.lag += lag;
+            if table == Table::Events && end > 0 {
+                is_known &= place.clock.is_some();
+                as_of = as_of.map_or(place.clock, |least| place.clock.map(|clock| clock.min(least)));
+            }
+        }
+        status.as_of = as_of.filter(|_| is_known);
+        let mut shown = self.status();
+        status.error = shown.error.take();
+        *shown = status;
+        Ok(())
+    }
+
+    fn source(&self, of: TopicPartition) -> Source {
+        Source { generation: self.generation, topic: of.topic, partition: of.partition }
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<(Table, TopicPartition), Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> MutexGuard<'_, ArchiveStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn partitions(topic: Topic, count: u32) -> impl Iterator<Item = TopicPartition> {
+    (0..topic.partitions(count)).map(move |partition| TopicPartition::new(topic, partition))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! What waits in the state of a job until the warehouse has it: rows, and which records have none.
+//!
+//! Two tables of the state are the runner's: their keys begin with the offset of the record, so that what is archived can be
+//! swept from the front.
+
+use millrace_events::LogTime;
+use millrace_feature_store::views::WindowCounts;
+use millrace_log::Offset;
+use prost::Message;
+
+use crate::job::{ClosedWindow, Row};
+use crate::state::{StateKey, StateValue};
+
+/// Records that have no row.
+const LEFT_OUT: u8 = 253;
+/// Rows that jobs made.
+const ROWS: u8 = 254;
+
+/// How many rows one value holds: keeps values around a hundred kilobytes.
+pub(crate) const ROWS_PER_VALUE: usize = 1_024;
+
+pub(crate) fn left_out_table() -> StateKey {
+    StateKey::new(LEFT_OUT)
+}
+
+pub(crate) fn rows_table() -> StateKey {
+    StateKey::new(ROWS)
+}
+
+pub(crate) fn left_out_key(offset: Offset) -> StateKey {
+    left_out_table().number(offset)
+}
+
+/// The key of the `nth` value with rows of a record.
+pub(crate) fn rows_key(offset: Offset, nth: u64) -> StateKey {
+    rows_table().number(offset).number(nth)
+}
+
+/// The offset in a key of either table.
+pub(crate) fn offset_of(key: &[u8]) -> Option<Offset> {
+    Some(Offset::from_be_bytes(*key.get(1..)?.first_chunk::<8>()?))
+}
+
+/// A key that sorts before every key of the table with this offset, and after those before.
+pub(crate) fn before(table: &StateKey, offset: Offset) -> Vec<u8> {
+    match offset.checked_sub(1) {
+        // Longer than a key with that offset, so after it, and still before the next.
+        Some(last) => table.clone().number(last).last(&[u8::MAX; 9]).as_bytes().to_vec(),
+        None => table.as_bytes().to_vec(),
+    }
+}
+
+/// Rows of one record.
+#[derive(Clone, Default, PartialEq)]
+pub(crate) struct RowsValue {
+    pub(crate) rows: Vec<Row>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RowsMessage {
+    #[prost(message, repeated, tag = "1")]
+    windows: Vec<WindowMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WindowMessage {
+    #[prost(string, tag = "1")]
+    post_id: String,
+    #[prost(message, required, tag = "2")]
+    counts: WindowCounts,
+    #[prost(sint64, tag = "3")]
+    closed_at_us: i64,
+}
+
+impl StateValue for RowsValue {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let message = RowsMessage::decode(bytes).ok()?;
+        let row = |w: WindowMessage| {
+            Row::EngagementWindow(ClosedWindow {
+                post_id: w.post_id,
+                counts: w.counts,
+                closed_at: LogTime(w.closed_at_us),
+            })
+        };
+        Some(Self { rows: message.windows.into_iter().map(row).collect() })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let window = |row: &Row| match row {
+            Row::EngagementWindow(window) => WindowMessage {
+                post_id: window.post_id.clone(),
+                counts: window.counts,
+                closed_at_us: window.closed_at.0,
+            },
+        };
+        out.extend_from_slice(&RowsMessage { windows: self.rows.iter().map(window).collect() }.encode_to_vec());
+    }
+
+    fn weight(&self) -> usize {
+        self.rows.len() * size_of::<ClosedWindow>()
+    }
+}
