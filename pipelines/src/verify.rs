@@ -2,6 +2,8 @@
 //! scratch stores, and what comes out is compared with what is live, key by key; what stage 1 publishes on replay is
 //! compared with what stands in the topics, record by record.
 
+mod warehouse;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use millrace_events::{Derived, Position, Topic, TopicPartition, decode};
 use millrace_feature_store::online::Content;
 use millrace_feature_store::{FjallOnlineStore, OnlineStore, views};
 use millrace_log::{Append, Bounds, EventLog, Offset, Record};
+use millrace_warehouse::Warehouse;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -39,6 +42,8 @@ pub struct Report {
     pub records: u64,
     /// Actions replayed, duplicates and ticks included.
     pub actions: u64,
+    /// Rows of the warehouse compared.
+    pub rows: u64,
     /// The first difference, in words.
     pub difference: Option<String>,
 }
@@ -59,8 +64,22 @@ impl Replay {
     /// # Errors
     /// When the scratch database cannot be used.
     pub fn new(log: Arc<dyn EventLog>, generation: u32, scratch: &Arc<Embedded>) -> Result<Self> {
-        let published = scratch.space("verify/published").map_err(|e| scratch_failed(&e))?;
         let online = FjallOnlineStore::open(scratch.clone(), Default::default())?;
+        Self::onto(log, generation, scratch, online)
+    }
+
+    /// Begins a replay that writes to `online`, an empty store that stays: a rebuild. Nothing is published again, and the
+    /// job state that it needs is in `scratch`, as of [`Replay::new`].
+    ///
+    /// # Errors
+    /// When the scratch database cannot be used.
+    pub fn onto(
+        log: Arc<dyn EventLog>,
+        generation: u32,
+        scratch: &Arc<Embedded>,
+        online: Arc<FjallOnlineStore>,
+    ) -> Result<Self> {
+        let published = scratch.space("verify/published").map_err(|e| scratch_failed(&e))?;
         let recorder = Arc::new(Recorder { live: log.clone(), published });
         let states = Arc::new(FjallStateStore::new(scratch.clone()));
         Ok(Self { generation, live: log, recorder, online, states, reached: BTreeMap::new() })
@@ -88,17 +107,28 @@ impl Replay {
         Ok(())
     }
 
-    /// Compares what the replay led to with what is live. The live jobs must stand still at the offsets reached.
+    /// Compares what the replay led to with what is live, the warehouse included when there is one. The live jobs must stand
+    /// still at the offsets reached; the archive may go on.
     ///
     /// # Errors
     /// When something cannot be read.
-    pub async fn compare(&self, live: &dyn OnlineStore) -> Result<Report> {
+    pub async fn compare(&self, live: &dyn OnlineStore, warehouse: Option<Arc<dyn Warehouse>>) -> Result<Report> {
         let mut report = Report::default();
         let actions = self.reached.iter().filter(|(of, _)| of.topic == Topic::Actions);
         report.actions = actions.map(|(_, end)| end).sum();
         self.compare_content(live, &mut report).await?;
         if report.difference.is_none() {
             self.compare_records(&mut report).await?;
+        }
+        if let Some(warehouse) = warehouse.filter(|_| report.difference.is_none()) {
+            let comparison = warehouse::Comparison {
+                generation: self.generation,
+                live: self.live.clone(),
+                states: self.states.clone(),
+                warehouse,
+                reached: self.reached.clone(),
+            };
+            comparison.run(&mut report).await?;
         }
         report.equal = report.difference.is_none();
         Ok(report)

@@ -29,7 +29,7 @@ pub use record_json::record_json;
 pub use routes::log::{LOG_ANSWER_BYTES_MAX, LOG_LIMIT_MAX, NEXT_OFFSET};
 pub use routes::verify::{Verification, Verifier};
 pub use serve::{HEAD_BYTES_MAX, HEAD_TIMEOUT, ServeOptions, serve};
-pub use status::{JobPartition, LogPartition, StatusReport, StatusSource};
+pub use status::{JobPartition, LogPartition, StatusReport, StatusSource, WarehouseStatus};
 
 #[cfg(test)]
 mod tests;

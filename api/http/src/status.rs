@@ -26,8 +26,24 @@ pub struct StatusReport {
     pub jobs: BTreeMap<String, BTreeMap<u32, JobPartition>>,
     /// Job → how many late events it has counted.
     pub late: BTreeMap<String, u64>,
-    /// Everything that was acknowledged is visible everywhere.
+    /// How far the archive is; absent when it does not run here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warehouse: Option<WarehouseStatus>,
+    /// Everything that was acknowledged is visible everywhere, in queries too.
     pub caught_up: bool,
+}
+
+/// How far the archive is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WarehouseStatus {
+    /// Records in the log whose rows are not in the warehouse yet, over all tables.
+    pub lag: u64,
+    /// The same by table.
+    pub tables: BTreeMap<String, u64>,
+    /// Every action up to this log time is visible to queries, RFC 3339; null before the first.
+    pub as_of: Option<String>,
+    /// Why the archive waits; null when it does not.
+    pub error: Option<String>,
 }
 
 /// What a partition of the log holds.

@@ -11,8 +11,9 @@ use millrace_collector::{Bounds as CollectorBounds, Collector, CollectorOptions,
 use millrace_embedded::{Embedded, Options as EmbeddedOptions};
 use millrace_events::{LogTime, Topic, TopicPartition, format_rfc3339};
 use millrace_feature_store::{FjallOnlineStore, OnlineStore};
-use millrace_http::{JobPartition, LogPartition, Readiness, StatusReport, StatusSource};
+use millrace_http::{JobPartition, LogPartition, Readiness, StatusReport, StatusSource, WarehouseStatus};
 use millrace_log::{Clock, EventLog, FjallLog, FjallLogOptions, Offset, ReplayClock, WallClock};
+use millrace_pipelines::archive::{Archived, Archiver};
 use millrace_pipelines::jobs::stage_of;
 use millrace_pipelines::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
 use millrace_pipelines::state::FjallStateStore;
@@ -35,6 +36,11 @@ const QUIET: Duration = Duration::from_secs(15);
 
 /// How often idle partitions of `actions` are told the time.
 const TICK: Duration = Duration::from_secs(1);
+
+/// After so many ticks without an event between them...
+const QUIET_TICKS: u32 = 60;
+/// ...only one of so many is sent.
+const QUIET_TICK_EVERY: u32 = 10;
 
 /// The stores of one data directory.
 pub(crate) struct Stores {
@@ -100,7 +106,7 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     /// Starts a worker for every partition.
-    pub(crate) fn start(stores: &Stores, options: &WorkerOptions) -> anyhow::Result<Self> {
+    pub(crate) fn start(stores: &Stores, options: &WorkerOptions, archived: &Archived) -> anyhow::Result<Self> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -119,7 +125,7 @@ impl Jobs {
                 states: stores.states.clone(),
                 timer: Arc::new(TokioTimer),
                 gate: gate.clone(),
-                archived: Default::default(),
+                archived: archived.clone(),
             };
             let worker = Worker::new(of, GENERATION, stage, seams, options.clone(), board.clone());
             tasks.push(runtime.spawn(async move {
@@ -148,6 +154,13 @@ impl Jobs {
         }
     }
 
+    /// Runs `task` on the threads of the jobs until they stop.
+    pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            self.tasks.push(runtime.spawn(task));
+        }
+    }
+
     /// The partitions with a worker.
     pub(crate) fn partitions(&self) -> &[TopicPartition] {
         &self.partitions
@@ -163,7 +176,8 @@ impl Drop for Jobs {
     }
 }
 
-struct TokioTimer;
+/// Waits by the runtime's own timer.
+pub(crate) struct TokioTimer;
 
 #[async_trait]
 impl Timer for TokioTimer {
@@ -200,12 +214,20 @@ pub(crate) fn ranker(online: Arc<dyn OnlineStore>, partitions: u32) -> Arc<Ranke
     Arc::new(Ranker::new(online, partitions, options))
 }
 
-/// Ticks idle partitions until it is dropped.
+/// Ticks idle partitions until it is dropped: every second, and after a quiet minute every ten, because each tick is told
+/// to every partition of every topic, and a night without events would fill the disk with the time.
 pub(crate) async fn tick(collector: Arc<Collector>) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut seen, mut quiet) = (0, 0_u32);
     loop {
         every.tick().await;
+        let accepted = collector.counters().accepted;
+        quiet = if accepted == seen { quiet.saturating_add(1) } else { 0 };
+        seen = accepted;
+        if quiet > QUIET_TICKS && !quiet.is_multiple_of(QUIET_TICK_EVERY) {
+            continue;
+        }
         if let Err(error) = collector.tick_idle().await {
             tracing::debug!(%error, "a tick could not be appended; the next one says the same");
         }
@@ -239,6 +261,7 @@ pub(crate) struct Status {
     log: Arc<FjallLog>,
     pub(crate) board: Option<Board>,
     partitions: Vec<TopicPartition>,
+    archiver: Option<Arc<Archiver>>,
 }
 
 #[async_trait]
@@ -268,17 +291,28 @@ impl StatusSource for Status {
             }
             report.log.insert(topic.as_str().to_owned(), ends);
         }
+        if let Some(archiver) = &self.archiver {
+            let status = archiver.report().await;
+            report.caught_up &= status.is_known && status.lag == 0;
+            report.warehouse = Some(WarehouseStatus {
+                lag: status.lag,
+                tables: status.tables.iter().map(|(table, of)| (table.name().to_owned(), of.lag)).collect(),
+                as_of: status.as_of.map(|time| format_rfc3339(time.0)),
+                error: status.error,
+            });
+        }
         report
     }
 }
 
 impl Status {
     /// The status of these stores and of the jobs that run on them here, if any do.
-    pub(crate) fn new(stores: &Stores, jobs: Option<&Jobs>) -> Self {
+    pub(crate) fn new(stores: &Stores, jobs: Option<&Jobs>, archiver: Option<Arc<Archiver>>) -> Self {
         Self {
             log: stores.log.clone(),
             board: jobs.map(|jobs| jobs.board.clone()),
             partitions: jobs.map(|jobs| jobs.partitions().to_vec()).unwrap_or_default(),
+            archiver,
         }
     }
 

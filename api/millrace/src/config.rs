@@ -12,6 +12,9 @@ use serde::Deserialize;
 /// Partitions of every topic unless configured otherwise: enough for a laptop's cores, few enough to tick cheaply.
 const PARTITIONS: u32 = 4;
 
+/// How long recorded slates stay in the log unless configured otherwise, days.
+const SLATE_DAYS: f64 = 7.0;
+
 /// What tells log time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,7 +47,8 @@ pub(crate) struct ConfigArgs {
     /// Address to listen on; anything but loopback needs write keys and an API token [default: 127.0.0.1:8080].
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
-    /// A TOML file with any of: data_dir, listen, roles, clock, partitions, api_token, sources = [{ name, write_key }].
+    /// A TOML file with any of: data_dir, listen, roles, clock, partitions, api_token, retention_days,
+    /// slate_retention_days, slate_sample_rate, sources = [{ name, write_key }].
     #[arg(long, env = "MILLRACE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Which roles this process runs [default: all].
@@ -62,6 +66,25 @@ pub(crate) struct ConfigArgs {
     /// The bearer token that readers must send. Without one, reading is open, on loopback only.
     #[arg(long, env = "MILLRACE_API_TOKEN", hide_env_values = true)]
     pub(crate) api_token: Option<String>,
+    /// Drop what is older than so many days from the log, once it is applied and archived. Left out: keep everything; only a
+    /// whole log can be verified and rebuilt from its first record.
+    #[arg(long, env = "MILLRACE_RETENTION_DAYS")]
+    pub(crate) retention_days: Option<f64>,
+    /// Keep recorded slates in the log for so many days; the warehouse keeps them [default: 7].
+    #[arg(long, env = "MILLRACE_SLATE_RETENTION_DAYS")]
+    pub(crate) slate_retention_days: Option<f64>,
+    /// The share of home feeds that are recorded with every candidate, 0 to 1 [default: 1].
+    #[arg(long, env = "MILLRACE_SLATE_SAMPLE_RATE")]
+    pub(crate) slate_sample_rate: Option<f64>,
+}
+
+/// How long the log is kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Retention {
+    /// Every topic but slates, days; `None`: for ever.
+    pub(crate) log_days: Option<f64>,
+    /// Recorded slates, days.
+    pub(crate) slate_days: f64,
 }
 
 /// A write key and its name.
@@ -83,6 +106,9 @@ struct FileConfig {
     clock: Option<ClockMode>,
     partitions: Option<u32>,
     api_token: Option<String>,
+    retention_days: Option<f64>,
+    slate_retention_days: Option<f64>,
+    slate_sample_rate: Option<f64>,
     sources: Vec<SourceConfig>,
 }
 
@@ -103,6 +129,10 @@ pub(crate) struct Config {
     pub(crate) sources: Vec<SourceConfig>,
     /// The token of readers.
     pub(crate) api_token: Option<String>,
+    /// How long the log is kept.
+    pub(crate) retention: Retention,
+    /// The share of home feeds that are recorded.
+    pub(crate) slate_sample_rate: f64,
 }
 
 impl Config {
@@ -135,12 +165,20 @@ impl Config {
             partitions: args.partitions.or(file.partitions),
             sources,
             api_token: args.api_token.clone().or(file.api_token).filter(|token| !token.is_empty()),
+            retention: Retention {
+                log_days: args.retention_days.or(file.retention_days),
+                slate_days: args.slate_retention_days.or(file.slate_retention_days).unwrap_or(SLATE_DAYS),
+            },
+            slate_sample_rate: args.slate_sample_rate.or(file.slate_sample_rate).unwrap_or(1.0),
         };
         config.check()?;
         Ok(config)
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        let days = [self.retention.log_days.unwrap_or(1.0), self.retention.slate_days];
+        ensure!(days.iter().all(|days| *days > 0.0), "a retention is a number of days above 0");
+        ensure!((0.0..=1.0).contains(&self.slate_sample_rate), "the sample rate of slates is from 0 to 1");
         ensure!(!self.roles.is_empty(), "no role to run: leave --roles out to run all of them");
         if let Some(token) = &self.api_token {
             ensure!(token.len() >= 16, "the API token is shorter than 16 characters");
@@ -166,6 +204,11 @@ impl Config {
     /// Partitions for a new data directory.
     pub(crate) fn new_partitions(&self) -> u32 {
         self.partitions.unwrap_or(PARTITIONS)
+    }
+
+    /// The tables of the warehouse.
+    pub(crate) fn warehouse_dir(&self) -> PathBuf {
+        self.data_dir.join("warehouse")
     }
 
     /// The database.

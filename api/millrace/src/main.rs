@@ -1,10 +1,12 @@
 //! Millrace: one binary that turns every user action of a social product into ranked feeds and live numbers.
 
+mod archive;
 mod assemble;
 mod commands;
 mod config;
 mod measure;
 mod metrics;
+mod retention;
 mod up;
 mod verifier;
 

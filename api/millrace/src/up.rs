@@ -12,13 +12,16 @@ use clap::Args;
 use millrace_collector::Collector;
 use millrace_http::{Access, Api, ApiState, ServeOptions, serve};
 use millrace_log::EventLog;
+use millrace_pipelines::archive::Archived;
 use millrace_pipelines::runner::WorkerOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::archive;
 use crate::assemble::{self, Jobs, Status, Stores};
 use crate::commands::local::LocalDoor;
 use crate::config::{ClockMode, Config, ConfigArgs, Role};
+use crate::retention::{self, Trimmer};
 use crate::verifier::LiveVerifier;
 
 /// How long the stores may take to close before the process ends without waiting for them.
@@ -67,15 +70,25 @@ impl Platform {
         })
         .await??;
         let admin_token = admin_token(&config.data_dir)?;
-        let jobs = if assemble::runs(&config, Role::Pipelines) {
-            Some(Jobs::start(&stores, &WorkerOptions::default())?)
-        } else {
-            None
-        };
+        let warehouse = archive::open(&config).await?;
+        let archived = Archived::default();
         let clock = assemble::clock(&config, stores.log.as_ref()).await?;
+        let (mut jobs, mut archiver) = (None, None);
+        if assemble::runs(&config, Role::Pipelines) {
+            let mut started = Jobs::start(&stores, &WorkerOptions::default(), &archived)?;
+            archiver = Some(archive::start(&stores, &mut started, warehouse.clone(), archived.clone()));
+            let trimmer = Trimmer {
+                log: stores.log.clone(),
+                clock: clock.clone(),
+                needed_from: retention::needed_from(started.board.clone(), archived),
+                retention: config.retention,
+            };
+            started.spawn(trimmer.run());
+            jobs = Some(started);
+        }
         let collector = assemble::collector(&config, stores.log.clone(), clock);
         let ranker = assemble::ranker(stores.online.clone(), stores.log.partitions());
-        let status = Arc::new(Status::new(&stores, jobs.as_ref()));
+        let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()));
         let state = ApiState {
             collector: collector.clone(),
             body_bytes_max: millrace_collector::BODY_BYTES_MAX,
@@ -87,6 +100,7 @@ impl Platform {
                 config: config.clone(),
                 log: stores.log.clone(),
                 online: stores.online.clone(),
+                warehouse: warehouse.clone(),
                 status: status.clone(),
                 gate: jobs.as_ref().map(|jobs| (jobs.gate.clone(), jobs.partitions().to_vec())),
                 last: Arc::default(),
@@ -147,7 +161,7 @@ impl Platform {
         let text = format!(
             "millrace {} listens on http://{address}\n\
              \x20 roles    {} · {clock} · {keys}\n\
-             \x20 data     {} (log, job state and online store; {} partitions)\n\
+             \x20 data     {} (log, job state, online store, warehouse; {} partitions)\n\
              \x20 look     http://{address}/v1/status  /readyz  /metrics  /openapi.json\n\
              try it:\n\
              \x20 curl -su {key}: http://{address}/v1/track -H 'content-type: application/json' \\\n\

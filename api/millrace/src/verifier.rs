@@ -10,6 +10,7 @@ use millrace_http::{Verification, Verifier};
 use millrace_log::FjallLog;
 use millrace_pipelines::runner::Gate;
 use millrace_pipelines::verify::Report;
+use millrace_warehouse::Warehouse;
 
 use crate::assemble::Status;
 use crate::commands::verify::Scratch;
@@ -24,6 +25,7 @@ pub(crate) struct LiveVerifier {
     pub(crate) config: Config,
     pub(crate) log: Arc<FjallLog>,
     pub(crate) online: Arc<FjallOnlineStore>,
+    pub(crate) warehouse: Arc<dyn Warehouse>,
     pub(crate) status: Arc<Status>,
     pub(crate) gate: Option<(Gate, Vec<TopicPartition>)>,
     pub(crate) last: Arc<Mutex<Verification>>,
@@ -39,7 +41,7 @@ impl LiveVerifier {
         let held = tokio::time::timeout(HOLD_WITHIN, gate.close(workers)).await;
         let held = held.context("the jobs did not come to a commit in time")?;
         scratch.replay.advance(&self.status.applied()).await?;
-        let report = scratch.replay.compare(self.online.as_ref()).await?;
+        let report = scratch.replay.compare(self.online.as_ref(), Some(self.warehouse.clone())).await?;
         drop(held);
         Ok(report)
     }

@@ -196,11 +196,7 @@ impl Collector {
     /// # Errors
     /// When the log cannot take the ticks; the next call tries again.
     pub async fn tick_idle(&self) -> millrace_log::Result<()> {
-        let now = self.clock.now();
-        // A replay that has seen no event has no time to tell.
-        if now == LogTime::MIN {
-            return Ok(());
-        }
+        let Some(now) = self.tick_time().await? else { return Ok(()) };
         let mut value = Vec::new();
         EnvelopeRef { kind: Some(Kind::Tick), ..EnvelopeRef::default() }.write(&mut value);
         let value = Bytes::from(value);
@@ -221,6 +217,19 @@ impl Collector {
             rounds[partition].ticked = Some((sent, now));
         }
         Ok(())
+    }
+
+    /// What a tick says. In a replay it is the newest time that is durable, not the newest that was stamped: an append that
+    /// a crash then takes back would otherwise have moved the time of everything. `None` while there is no time to tell.
+    async fn tick_time(&self) -> millrace_log::Result<Option<LogTime>> {
+        if !self.clock.is_replay() {
+            return Ok(Some(self.clock.now()));
+        }
+        let mut newest = None;
+        for partition in 0..count(self.sent.len()) {
+            newest = newest.max(self.log.bounds(TopicPartition::new(Topic::Actions, partition)).await?.last_time);
+        }
+        Ok(newest)
     }
 
     /// Begins a round of ticks: the partitions that need one, each with how many events it had been sent.

@@ -130,7 +130,7 @@ impl Archiver {
         }
     }
 
-    /// Archives until the future is dropped. Failures are told by [`Archiver::status`] and tried again.
+    /// Archives until the future is dropped. Failures are told by [`Archiver::report`] and tried again.
     pub async fn run(&self) {
         let mut known = false;
         loop {
@@ -171,8 +171,11 @@ impl Archiver {
         Held { _turn: self.turn.lock().await, _maintenance }
     }
 
-    /// How far it is.
-    pub fn report(&self) -> ArchiveStatus {
+    /// How far it is, compared with the log and the jobs as of now.
+    pub async fn report(&self) -> ArchiveStatus {
+        if let Err(error) = self.refresh().await {
+            self.status().error = Some(crate::runner::chain(&error));
+        }
         self.status().clone()
     }
 
@@ -189,7 +192,7 @@ impl Archiver {
             }
         }
         *self.places() = places;
-        self.refresh().await
+        Ok(())
     }
 
     /// Archives what is there, one block for each partition at most; true when there is more.
@@ -198,7 +201,6 @@ impl Archiver {
         for (table, topic) in SOURCES {
             more |= self.table(table, topic).await?;
         }
-        self.refresh().await?;
         Ok(more)
     }
 
@@ -255,14 +257,14 @@ impl Archiver {
 
     /// Puts together what [`Archiver::report`] says.
     async fn refresh(&self) -> Result<()> {
-        let mut status = ArchiveStatus::default();
         let places = self.places().clone();
+        let mut status = ArchiveStatus { is_known: !places.is_empty(), ..ArchiveStatus::default() };
         let mut as_of: Option<LogTime> = None;
         let mut is_known = true;
         for ((table, of), place) in places {
             let end = match table {
-                // What the job has not applied yet leads to no window yet; what it has is in `end`.
-                Table::EngagementWindows => self.end(table, of).await?,
+                // What the job has not applied has led to no window yet.
+                Table::EngagementWindows => self.seams.board.get(of).map_or(0, |status| status.applied),
                 _ => self.seams.log.bounds(of).await?.end,
             };
             let lag = end.saturating_sub(place.scanned);

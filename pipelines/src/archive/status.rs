@@ -16,6 +16,8 @@ pub struct ArchiveStatus {
     pub tables: BTreeMap<Table, TableStatus>,
     /// Every action up to this log time is in the table of events; `None` before the first.
     pub as_of: Option<LogTime>,
+    /// True once the warehouse has said where it stands; before that nothing else here means anything.
+    pub is_known: bool,
     /// Why it waits; cleared by progress.
     pub error: Option<String>,
 }

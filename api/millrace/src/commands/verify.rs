@@ -7,9 +7,11 @@ use anyhow::Context;
 use clap::Args as ClapArgs;
 use millrace_embedded::{Embedded, Options as EmbeddedOptions};
 use millrace_log::EventLog;
+use millrace_pipelines::archive::Archived;
 use millrace_pipelines::runner::WorkerOptions;
 use millrace_pipelines::verify::{Replay, Report};
 
+use crate::archive;
 use crate::assemble::{GENERATION, Jobs, Status, Stores};
 use crate::commands::client::{Admin, Client, Server, note, say};
 use crate::config::{Config, ConfigArgs};
@@ -62,8 +64,8 @@ fn describe(report: &Report) -> String {
         Some(difference) => format!("different: {difference}"),
     };
     format!(
-        "{verdict}\n{} actions replayed, {} re-keyed records and {} online entries compared\ncontent hash {}",
-        report.actions, report.records, report.content, report.content_hash
+        "{verdict}\n{} actions replayed, {} re-keyed records, {} online entries and {} archived rows compared\ncontent hash {}",
+        report.actions, report.records, report.content, report.rows, report.content_hash
     )
 }
 
@@ -71,9 +73,12 @@ async fn offline(config: &Config) -> anyhow::Result<Report> {
     let dir = config.database_dir();
     anyhow::ensure!(dir.is_dir(), "there is no data in {}", config.data_dir.display());
     let stores = Stores::open(config)?;
-    note("bringing the jobs to the end of the log");
-    let jobs = Jobs::start(&stores, &WorkerOptions::default())?;
-    let status = Status::new(&stores, Some(&jobs));
+    let warehouse = archive::open(config).await?;
+    note("bringing the jobs and the archive to the end of the log");
+    let archived = Archived::default();
+    let mut jobs = Jobs::start(&stores, &WorkerOptions::default(), &archived)?;
+    let archiver = archive::start(&stores, &mut jobs, warehouse.clone(), archived);
+    let status = Status::new(&stores, Some(&jobs), Some(archiver));
     status.caught_up().await?;
     let ends = status.applied();
     jobs.stop().await;
@@ -81,7 +86,7 @@ async fn offline(config: &Config) -> anyhow::Result<Report> {
     let report = {
         let mut scratch = Scratch::open(config, &stores)?;
         scratch.replay.advance(&ends).await?;
-        scratch.replay.compare(stores.online.as_ref()).await?
+        scratch.replay.compare(stores.online.as_ref(), Some(warehouse)).await?
     };
     stores.close();
     Ok(report)

@@ -1,0 +1,54 @@
+//! The archive of this process: the warehouse on local disk, filled beside the jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use millrace_delta::{DeltaOptions, DeltaWarehouse};
+use millrace_pipelines::archive::{ArchiveOptions, ArchiveSeams, Archived, Archiver};
+use millrace_warehouse::Warehouse;
+
+use crate::assemble::{GENERATION, Jobs, Stores, TokioTimer};
+use crate::config::Config;
+
+/// How often small files are merged and old ones deleted, when there are any.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Opens the warehouse of a data directory, making it when it is not there.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<DeltaWarehouse>> {
+    let dir = config.warehouse_dir();
+    let opened = DeltaWarehouse::open(&dir, DeltaOptions::default()).await;
+    Ok(Arc::new(opened.with_context(|| format!("cannot open the warehouse in {}", dir.display()))?))
+}
+
+/// Fills `warehouse` with what the log and `jobs` lead to, on their threads, until they stop.
+pub(crate) fn start(
+    stores: &Stores,
+    jobs: &mut Jobs,
+    warehouse: Arc<dyn Warehouse>,
+    archived: Archived,
+) -> Arc<Archiver> {
+    let seams = ArchiveSeams {
+        log: stores.log.clone(),
+        states: stores.states.clone(),
+        warehouse,
+        board: jobs.board.clone(),
+        timer: Arc::new(TokioTimer),
+    };
+    let archiver = Arc::new(Archiver::new(seams, GENERATION, ArchiveOptions::default(), archived));
+    let filling = archiver.clone();
+    jobs.spawn(async move { filling.run().await });
+    let maintained = archiver.clone();
+    jobs.spawn(async move {
+        let mut every = tokio::time::interval(MAINTAIN_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            match maintained.maintain().await {
+                Ok(done) => tracing::debug!(?done, "the warehouse was maintained"),
+                Err(error) => tracing::warn!(%error, "the warehouse could not be maintained; the next round tries again"),
+            }
+        }
+    });
+    archiver
+}
