@@ -14,7 +14,9 @@ use divan::{Bencher, black_box};
 use millrace_collector::{Collector, CollectorOptions};
 use millrace_events::{LogTime, TopicPartition};
 use millrace_feature_store::online::toy::ToyStore;
-use millrace_http::{Access, Api, ApiState, Readiness, StatusReport, StatusSource, Verification, Verifier};
+use millrace_http::{
+    Access, Api, ApiState, Backup, BackupTaker, Readiness, StatusReport, StatusSource, Verification, Verifier,
+};
 use millrace_log::{Append, Bounds, EventLog, Offset, Record, Result, WallClock};
 use millrace_ranking::{Ranker, RankerOptions};
 use tokio::runtime::Builder;
@@ -68,6 +70,16 @@ impl Readiness for Process {
     }
 }
 
+impl BackupTaker for Process {
+    fn begin(&self, dest: &str) -> std::result::Result<Backup, String> {
+        Err(dest.to_owned())
+    }
+
+    fn state(&self) -> Backup {
+        Backup { state: "none", ..Backup::default() }
+    }
+}
+
 impl Verifier for Process {
     fn begin(&self) -> Verification {
         Verification::default()
@@ -85,10 +97,13 @@ fn api() -> Api {
         collector: Arc::new(Collector::new(log.clone(), Arc::new(WallClock), options)),
         body_bytes_max: millrace_collector::BODY_BYTES_MAX,
         ranker: Arc::new(Ranker::new(Arc::new(ToyStore::new()), 4, RankerOptions::default())),
+        slates: Arc::new(millrace_http::NoSlates),
         status: Arc::new(Process),
         log,
         readiness: Arc::new(Process),
         verifier: Arc::new(Process),
+        backups: Arc::new(Process),
+        queries: None,
         metrics: Arc::new(String::new),
         access: Access { api_token: None, admin_token: "x".to_owned() },
     })

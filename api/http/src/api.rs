@@ -21,7 +21,10 @@ use tower_http::normalize_path::NormalizePath;
 use crate::access::Access;
 use crate::body::Budget;
 use crate::error::ApiError;
+use crate::routes::backup::BackupTaker;
+use crate::routes::queries::Queries;
 use crate::routes::verify::Verifier;
+use crate::slates::SlateSink;
 use crate::status::StatusSource;
 use crate::{cors, ingest, metrics, routes};
 
@@ -52,6 +55,8 @@ pub struct ApiState {
     pub body_bytes_max: usize,
     /// Ranks feeds.
     pub ranker: Arc<Ranker>,
+    /// Takes what was served.
+    pub slates: Arc<dyn SlateSink>,
     /// Knows how far everything is.
     pub status: Arc<dyn StatusSource>,
     /// For the administrator's look at the log.
@@ -60,6 +65,10 @@ pub struct ApiState {
     pub readiness: Arc<dyn Readiness>,
     /// Compares what is live with a replay of the log.
     pub verifier: Arc<dyn Verifier>,
+    /// Takes backups.
+    pub backups: Arc<dyn BackupTaker>,
+    /// Answers named queries; `None` where no warehouse is.
+    pub queries: Option<Arc<dyn Queries>>,
     /// Renders the metrics.
     pub metrics: MetricsSource,
     /// Who may read what.

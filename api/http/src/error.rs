@@ -74,6 +74,25 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_topic", error.to_string())
     }
 
+    pub(crate) fn no_query(name: &str) -> Self {
+        const SHOWN_CHARS_MAX: usize = 40;
+        let name: String = name.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_default).collect();
+        let message = format!("there is no query `{name}`; /v1/queries lists them");
+        Self::new(StatusCode::NOT_FOUND, "unknown_query", message)
+    }
+
+    pub(crate) fn no_warehouse() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_warehouse", "this process has no warehouse; ask one that has")
+    }
+
+    pub(crate) fn answer_too_large(rows_max: usize, bytes_max: usize) -> Self {
+        let message = format!(
+            "the answer has more than {rows_max} rows or {bytes_max} bytes of JSON; ask for less, or take it as a stream \
+             with format=ndjson, csv or arrow"
+        );
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "answer_too_large", message)
+    }
+
     pub(crate) fn method_not_allowed(allow: Option<&'static str>) -> Self {
         let message = "this path does not take this method; see /openapi.json";
         Self { allow, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message) }
@@ -149,6 +168,26 @@ impl From<millrace_log::Error> for ApiError {
             ErrorKind::Retry => Self::later("log_unavailable", error.to_string()),
             ErrorKind::Corrupt | ErrorKind::Fenced => {
                 tracing::error!(%error, "the log could not be read");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<millrace_warehouse::Error> for ApiError {
+    fn from(error: millrace_warehouse::Error) -> Self {
+        use millrace_warehouse::ErrorKind;
+        match error.kind() {
+            ErrorKind::Invalid => Self::invalid("invalid_parameter", error.to_string()),
+            // The request is well-formed and allowed, only its answer costs too much: not 413, which is about its body.
+            ErrorKind::TooLarge => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "query_too_large", error.to_string())
+            }
+            ErrorKind::Busy => Self::later("queries_busy", error.to_string()),
+            ErrorKind::Retry => Self::later("warehouse_unavailable", error.to_string()),
+            ErrorKind::Conflict | ErrorKind::Corrupt => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, ?cause, "a named query could not be answered");
                 Self::internal()
             }
         }

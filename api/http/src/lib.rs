@@ -19,6 +19,7 @@ mod openapi;
 mod record_json;
 mod routes;
 mod serve;
+mod slates;
 mod status;
 
 pub use access::Access;
@@ -26,9 +27,12 @@ pub use api::{ANSWER_TIMEOUT, Api, ApiState, INGEST_IN_FLIGHT_MAX, MetricsSource
 pub use body::{BODIES_BYTES_MAX, BODY_TIMEOUT, DRAIN_BYTES_MAX};
 pub use openapi::openapi_json;
 pub use record_json::record_json;
+pub use routes::backup::{Backup, BackupTaker};
 pub use routes::log::{LOG_ANSWER_BYTES_MAX, LOG_LIMIT_MAX, NEXT_OFFSET};
+pub use routes::queries::{AS_OF, JSON_BYTES_MAX, JSON_ROWS_MAX, Queries};
 pub use routes::verify::{Verification, Verifier};
 pub use serve::{HEAD_BYTES_MAX, HEAD_TIMEOUT, ServeOptions, serve};
+pub use slates::{NoSlates, SlateSink};
 pub use status::{JobPartition, LogPartition, StatusReport, StatusSource, WarehouseStatus};
 
 #[cfg(test)]

@@ -24,8 +24,11 @@ use crate::routes;
     ),
     paths(
         routes::feeds::home, routes::feeds::author, routes::posts::post, routes::posts::engagement,
+        routes::queries::list, routes::queries::run,
+        routes::trends::tags, routes::trends::posts,
         routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
-        routes::log::records, routes::verify::begin, routes::verify::state, document,
+        routes::log::records, routes::backup::begin, routes::backup::state,
+        routes::verify::begin, routes::verify::state, document,
     ),
     components(schemas(Problem<'static>)),
     modifiers(&Security, &Ingest, &Described),
@@ -33,6 +36,8 @@ use crate::routes;
         (name = "ingest", description = "The Segment HTTP Tracking API"),
         (name = "feeds", description = "What to show"),
         (name = "posts", description = "Posts and their counters"),
+        (name = "trends", description = "What rises against its own past"),
+        (name = "queries", description = "What happened, by named queries"),
         (name = "operations", description = "How the platform is doing"),
     ),
 )]

@@ -5,5 +5,8 @@ mod harness;
 mod ingest;
 mod log;
 mod overload;
+mod queries;
 mod reads;
 mod serve;
+mod slates;
+mod trends;

@@ -4,15 +4,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use async_trait::async_trait;
 use millrace_delta::{DeltaOptions, DeltaWarehouse};
+use millrace_events::LogTime;
+use millrace_http::Queries;
 use millrace_pipelines::archive::{ArchiveOptions, ArchiveSeams, Archived, Archiver};
-use millrace_warehouse::Warehouse;
+use millrace_warehouse::{Answer, NamedQuery, Params, Warehouse};
 
 use crate::assemble::{GENERATION, Jobs, Stores, TokioTimer};
 use crate::config::Config;
 
 /// How often small files are merged and old ones deleted, when there are any.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// The named queries of this process.
+pub(crate) struct LiveQueries {
+    pub(crate) warehouse: Arc<dyn Warehouse>,
+    /// `None` where the archive is not filled here: then nobody here knows how complete it is.
+    pub(crate) archiver: Option<Arc<Archiver>>,
+}
+
+#[async_trait]
+impl Queries for LiveQueries {
+    async fn query(&self, query: &NamedQuery, params: &Params) -> millrace_warehouse::Result<Answer> {
+        self.warehouse.query(query, params).await
+    }
+
+    fn as_of(&self) -> Option<LogTime> {
+        self.archiver.as_ref().and_then(|archiver| archiver.as_of())
+    }
+}
 
 /// Opens the warehouse of a data directory, making it when it is not there.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<DeltaWarehouse>> {

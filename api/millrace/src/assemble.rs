@@ -13,7 +13,7 @@ use millrace_events::{LogTime, Topic, TopicPartition, format_rfc3339};
 use millrace_feature_store::{FjallOnlineStore, OnlineStore};
 use millrace_http::{JobPartition, LogPartition, Readiness, StatusReport, StatusSource, WarehouseStatus};
 use millrace_log::{Clock, EventLog, FjallLog, FjallLogOptions, Offset, ReplayClock, WallClock};
-use millrace_pipelines::archive::{Archived, Archiver};
+use millrace_pipelines::archive::{ArchiveStatus, Archived, Archiver};
 use millrace_pipelines::jobs::stage_of;
 use millrace_pipelines::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
 use millrace_pipelines::state::FjallStateStore;
@@ -53,6 +53,7 @@ pub(crate) struct Stores {
 impl Stores {
     /// Opens a data directory, making it when it is not there.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        crate::unfinished::refuse(&config.data_dir, None)?;
         let dir = config.database_dir();
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
         private(&config.data_dir)?;
@@ -210,7 +211,11 @@ pub(crate) fn collector(config: &Config, log: Arc<dyn EventLog>, clock: Arc<dyn 
 
 /// The ranker over these stores.
 pub(crate) fn ranker(online: Arc<dyn OnlineStore>, partitions: u32) -> Arc<Ranker> {
-    let options = RankerOptions { stopwatch_us: crate::measure::stopwatch_us, ..RankerOptions::default() };
+    let options = RankerOptions {
+        stopwatch_us: crate::measure::stopwatch_us,
+        pause: Arc::new(|duration| Box::pin(tokio::time::sleep(duration))),
+        ..RankerOptions::default()
+    };
     Arc::new(Ranker::new(online, partitions, options))
 }
 
@@ -314,6 +319,11 @@ impl Status {
             partitions: jobs.map(|jobs| jobs.partitions().to_vec()).unwrap_or_default(),
             archiver,
         }
+    }
+
+    /// How far the archive was a moment ago, when it runs here.
+    pub(crate) fn archive(&self) -> Option<ArchiveStatus> {
+        self.archiver.as_ref().map(|archiver| archiver.last_report())
     }
 
     async fn ends(&self, topic: Topic) -> BTreeMap<u32, LogPartition> {

@@ -48,7 +48,7 @@ pub(crate) struct ConfigArgs {
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
     /// A TOML file with any of: data_dir, listen, roles, clock, partitions, api_token, retention_days,
-    /// slate_retention_days, slate_sample_rate, sources = [{ name, write_key }].
+    /// slate_retention_days, slate_sample_rate, backup_dir, sources = [{ name, write_key }].
     #[arg(long, env = "MILLRACE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Which roles this process runs [default: all].
@@ -76,6 +76,9 @@ pub(crate) struct ConfigArgs {
     /// The share of home feeds that are recorded with every candidate, 0 to 1 [default: 1].
     #[arg(long, env = "MILLRACE_SLATE_SAMPLE_RATE")]
     pub(crate) slate_sample_rate: Option<f64>,
+    /// Below which directory `backup --to` may write; a server beyond the loopback takes no backups without it.
+    #[arg(long, env = "MILLRACE_BACKUP_DIR")]
+    pub(crate) backup_dir: Option<PathBuf>,
 }
 
 /// How long the log is kept.
@@ -109,6 +112,7 @@ struct FileConfig {
     retention_days: Option<f64>,
     slate_retention_days: Option<f64>,
     slate_sample_rate: Option<f64>,
+    backup_dir: Option<PathBuf>,
     sources: Vec<SourceConfig>,
 }
 
@@ -133,6 +137,8 @@ pub(crate) struct Config {
     pub(crate) retention: Retention,
     /// The share of home feeds that are recorded.
     pub(crate) slate_sample_rate: f64,
+    /// Below which directory the administrator may have backups written.
+    pub(crate) backup_dir: Option<PathBuf>,
 }
 
 impl Config {
@@ -170,6 +176,7 @@ impl Config {
                 slate_days: args.slate_retention_days.or(file.slate_retention_days).unwrap_or(SLATE_DAYS),
             },
             slate_sample_rate: args.slate_sample_rate.or(file.slate_sample_rate).unwrap_or(1.0),
+            backup_dir: args.backup_dir.clone().or(file.backup_dir),
         };
         config.check()?;
         Ok(config)

@@ -7,6 +7,8 @@ mod config;
 mod measure;
 mod metrics;
 mod retention;
+mod slates;
+mod unfinished;
 mod up;
 mod verifier;
 
@@ -42,6 +44,9 @@ enum Command {
     Dlq(commands::dlq::Args),
     Status(commands::status::Args),
     Verify(commands::verify::Args),
+    Backup(commands::backup::Args),
+    Restore(commands::restore::Args),
+    Rebuild(commands::rebuild::Args),
     Bench(commands::bench::Args),
 }
 
@@ -84,6 +89,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         },
         Command::Status(args) => commands::status::run(args).await,
         Command::Verify(args) => commands::verify::run(args).await,
+        Command::Backup(args) => commands::backup::run(args).await,
+        Command::Restore(args) => commands::restore::run(args).await,
+        Command::Rebuild(args) => commands::rebuild::run(args).await,
         Command::Bench(args) => commands::bench::run(args).await,
     }
 }

@@ -9,14 +9,15 @@ use millrace_collector::Collector;
 use millrace_http::MetricsSource;
 
 use crate::assemble::Status;
+use crate::slates::Slates;
 
 /// Installs the recorder, once per process, and renders it with the gauges of this platform.
-pub(crate) fn source(collector: Arc<Collector>, status: Arc<Status>) -> MetricsSource {
+pub(crate) fn source(collector: Arc<Collector>, slates: Arc<Slates>, status: Arc<Status>) -> MetricsSource {
     let handle = recorder();
     Arc::new(move || {
         let mut text = handle.as_ref().map(PrometheusHandle::render).unwrap_or_default();
         // Writing to a string cannot fail.
-        if gauges(&mut text, &collector, &status).is_err() {
+        if gauges(&mut text, &collector, &slates, &status).is_err() {
             tracing::error!("metrics could not be rendered");
         }
         text
@@ -53,7 +54,7 @@ fn recorder() -> Option<PrometheusHandle> {
     }
 }
 
-fn gauges(out: &mut String, collector: &Collector, status: &Status) -> std::fmt::Result {
+fn gauges(out: &mut String, collector: &Collector, slates: &Slates, status: &Status) -> std::fmt::Result {
     let counters = collector.counters();
     header(out, "millrace_collector_requests_total", "counter", "Requests to the front door.")?;
     writeln!(out, "millrace_collector_requests_total {}", counters.requests)?;
@@ -68,6 +69,24 @@ fn gauges(out: &mut String, collector: &Collector, status: &Status) -> std::fmt:
     header(out, "millrace_collector_requests_refused_total", "counter", "Requests refused whole, by code.")?;
     for (code, count) in &counters.refused {
         writeln!(out, "millrace_collector_requests_refused_total{{code=\"{code}\"}} {count}")?;
+    }
+    let served = slates.counts();
+    header(out, "millrace_api_slates_total", "counter", "Served slates by what became of their record.")?;
+    for (what, count) in [
+        ("accepted", served.accepted),
+        ("dropped", served.dropped),
+        ("failed", served.failed),
+        ("written", served.written),
+    ] {
+        writeln!(out, "millrace_api_slates_total{{what=\"{what}\"}} {count}")?;
+    }
+    header(out, "millrace_api_slate_candidates_left_out_total", "counter", "Candidates left out of too large records.")?;
+    writeln!(out, "millrace_api_slate_candidates_left_out_total {}", served.left_out)?;
+    if let Some(archive) = status.archive() {
+        header(out, "millrace_warehouse_lag_records", "gauge", "Records whose rows are not archived, by table.")?;
+        for (table, of) in &archive.tables {
+            writeln!(out, "millrace_warehouse_lag_records{{table=\"{table}\"}} {}", of.lag)?;
+        }
     }
     let known = status.board.as_ref().map(millrace_pipelines::runner::Board::all).unwrap_or_default();
     header(out, "millrace_pipelines_applied_offset", "gauge", "The next record to apply, by topic and partition.")?;

@@ -17,11 +17,14 @@ use millrace_pipelines::runner::WorkerOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::archive;
+use crate::archive::{self, LiveQueries};
 use crate::assemble::{self, Jobs, Status, Stores};
+use crate::commands::backup::live::LiveBackup;
+use crate::commands::backup::take::{Quiesce, Source, Still};
 use crate::commands::local::LocalDoor;
 use crate::config::{ClockMode, Config, ConfigArgs, Role};
 use crate::retention::{self, Trimmer};
+use crate::slates::{SlateWriter, Slates};
 use crate::verifier::LiveVerifier;
 
 /// How long the stores may take to close before the process ends without waiting for them.
@@ -57,6 +60,7 @@ pub(crate) struct Platform {
     api: Api,
     collector: Arc<Collector>,
     status: Arc<Status>,
+    slate_writer: SlateWriter,
     /// Tasks that produce or maintain; they stop first.
     helpers: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -86,6 +90,7 @@ impl Platform {
             started.spawn(trimmer.run());
             jobs = Some(started);
         }
+        let (slates, slate_writer) = Slates::start(stores.log.clone(), clock.clone(), config.slate_sample_rate);
         let collector = assemble::collector(&config, stores.log.clone(), clock);
         let ranker = assemble::ranker(stores.online.clone(), stores.log.partitions());
         let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()));
@@ -105,12 +110,23 @@ impl Platform {
                 gate: jobs.as_ref().map(|jobs| (jobs.gate.clone(), jobs.partitions().to_vec())),
                 last: Arc::default(),
             }),
-            metrics: crate::metrics::source(collector.clone(), status.clone()),
+            slates: slates.clone(),
+            queries: Some(Arc::new(LiveQueries { warehouse, archiver: archiver.clone() })),
+            backups: Arc::new(LiveBackup::new(
+                Source {
+                    config: config.clone(),
+                    embedded: stores.embedded.clone(),
+                    partitions: stores.log.partitions(),
+                    archive: archiver.map_or(Arc::new(Still) as Arc<dyn Quiesce>, |archiver| archiver),
+                },
+                config.backup_dir.clone(),
+            )),
+            metrics: crate::metrics::source(collector.clone(), slates, status.clone()),
             access: Access { api_token: config.api_token.clone(), admin_token },
         };
         let quiet = assemble::flush_when_quiet(collector.clone(), stores.embedded.clone());
         let helpers = vec![tokio::spawn(assemble::tick(collector.clone())), tokio::spawn(quiet)];
-        Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, helpers })
+        Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, slate_writer, helpers })
     }
 
     /// Serves until `stop`, then stops producers before consumers.
@@ -128,6 +144,7 @@ impl Platform {
     /// Stops what produces, then what consumes, and makes everything durable.
     pub(crate) async fn stop(self) {
         self.helpers.iter().for_each(tokio::task::JoinHandle::abort);
+        self.slate_writer.stop().await;
         if let Some(jobs) = self.jobs {
             jobs.stop().await;
         }

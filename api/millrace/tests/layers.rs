@@ -24,6 +24,8 @@ const EMBEDDED: &str = "millrace-embedded";
 const LOG: &str = "millrace-log";
 const FEATURE_STORE: &str = "millrace-feature-store";
 const SIMULATOR: &str = "millrace-simulator";
+const WAREHOUSE: &str = "millrace-warehouse";
+const DELTA: &str = "millrace-delta";
 const COLLECTOR: &str = "millrace-collector";
 const PIPELINES: &str = "millrace-pipelines";
 const RANKING: &str = "millrace-ranking";
@@ -36,11 +38,17 @@ const LAYERS: &[Row] = &[
     row(1, LOG, &[EVENTS, EMBEDDED]),
     row(1, FEATURE_STORE, &[EVENTS, EMBEDDED]),
     row(1, SIMULATOR, &[EVENTS]),
+    row(1, WAREHOUSE, &[EVENTS]),
+    row(2, DELTA, &[WAREHOUSE, EVENTS]),
     row(3, COLLECTOR, &[LOG, EVENTS]),
-    row(3, PIPELINES, &[LOG, FEATURE_STORE, EVENTS, EMBEDDED]),
+    row(3, PIPELINES, &[LOG, FEATURE_STORE, WAREHOUSE, EVENTS, EMBEDDED]),
     row(3, RANKING, &[FEATURE_STORE, EVENTS]),
-    row(4, HTTP, &[RANKING, COLLECTOR, FEATURE_STORE, LOG, EVENTS]),
-    row(5, BINARY, &[HTTP, RANKING, PIPELINES, COLLECTOR, SIMULATOR, FEATURE_STORE, LOG, EMBEDDED, EVENTS]),
+    row(4, HTTP, &[RANKING, COLLECTOR, FEATURE_STORE, WAREHOUSE, LOG, EVENTS]),
+    row(
+        5,
+        BINARY,
+        &[HTTP, RANKING, PIPELINES, COLLECTOR, SIMULATOR, DELTA, WAREHOUSE, FEATURE_STORE, LOG, EMBEDDED, EVENTS],
+    ),
 ];
 
 /// Dependencies that only these crates may name outside their tests. An engine without an adapter has no owner yet.
@@ -53,8 +61,11 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rdkafka", &[]),
     ("slatedb", &[]),
     ("redis", &[]),
-    ("datafusion", &[]),
+    ("datafusion", &[DELTA]),
+    ("deltalake-core", &[DELTA]),
     ("deltalake", &[]),
+    ("parquet", &[DELTA]),
+    ("object_store", &[DELTA]),
     ("clickhouse", &[]),
     ("sqlx", &[]),
     ("ort", &[]),

@@ -11,6 +11,7 @@
 //! It must never know what a key means.
 
 mod error;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -23,6 +24,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistM
 
 pub use error::{Error, ErrorKind};
 pub use fjall::Slice;
+pub use snapshot::Snapshot;
 
 /// The result of every call here.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,8 +1,8 @@
 //! The wire form: the published `.proto` and the Rust types are one, and what was written once can be read for ever.
 
 use millrace_events::{
-    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Personal, Position, PostContent, format_rfc3339,
-    parse_rfc3339,
+    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Personal, Position, PostContent, ServedCandidate,
+    ServedSlate, SlateSource, format_rfc3339, parse_rfc3339,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -89,24 +89,62 @@ fn dead_letter() -> DeadLetter {
     }
 }
 
+fn served_slate() -> ServedSlate {
+    let served = ServedCandidate {
+        post_id: "p1".to_owned(),
+        author_id: "bob".to_owned(),
+        source: "trending".to_owned(),
+        position: Some(20),
+        score: Some(0.25),
+        recency: Some(0.5),
+        affinity: Some(0.0),
+        engagement: Some(1.0),
+        diversity: Some(0.7),
+        filter: "seen".to_owned(),
+    };
+    ServedSlate {
+        slate: "sl_1".to_owned(),
+        viewer: "ada".to_owned(),
+        as_of_us: Some(-7),
+        model: "baseline".to_owned(),
+        model_version: "2".to_owned(),
+        first_position: 20,
+        sample_rate: 0.125,
+        candidates: vec![served.clone(), ServedCandidate { post_id: "p2".to_owned(), ..served }],
+        sources: vec![SlateSource { name: "trending".to_owned(), candidates: 2, late: true }],
+        left_out: 3,
+    }
+}
+
 /// Encodes with our types, reads with the published schema: nothing unknown, every field set, and the same bytes back.
 #[track_caller]
 fn check<M: Message>(name: &str, message: &M) {
     let bytes = message.encode_to_vec();
     let descriptor = pool().get_message_by_name(&format!("millrace.v1.{name}")).expect("the message is published");
     let read = DynamicMessage::decode(descriptor, bytes.as_slice()).expect("the published schema reads it");
-    assert_no_unknown(name, &read);
-    for field in read.descriptor().fields() {
-        assert!(read.has_field(&field), "{name}.{} is not set: the sample or a number differs", field.name());
-    }
+    assert_known_and_set(name, &read);
     assert_eq!(read.encode_to_vec(), bytes, "{name}: both write the same bytes");
 }
 
-fn assert_no_unknown(path: &str, message: &DynamicMessage) {
+/// Every field of the message is known to the published schema. At the top and in each of a repeated field every field is
+/// set; a message within may leave some out.
+fn assert_known_and_set(path: &str, message: &DynamicMessage) {
+    for field in message.descriptor().fields() {
+        assert!(message.has_field(&field), "{path}.{} is not set: the sample or a number differs", field.name());
+    }
+    assert_known(path, message);
+}
+
+fn assert_known(path: &str, message: &DynamicMessage) {
     assert_eq!(message.unknown_fields().count(), 0, "{path} has fields that the published schema does not know");
     for (field, value) in message.fields() {
-        if let Value::Message(inner) = value {
-            assert_no_unknown(&format!("{path}.{}", field.name()), inner);
+        let path = format!("{path}.{}", field.name());
+        match value {
+            Value::Message(inner) => assert_known(&path, inner),
+            Value::List(items) => {
+                items.iter().filter_map(Value::as_message).for_each(|m| assert_known_and_set(&path, m))
+            }
+            _ => {}
         }
     }
 }
@@ -116,6 +154,7 @@ fn the_published_schema_and_the_types_are_one() {
     check("Envelope", &envelope());
     check("Derived", &derived());
     check("DeadLetter", &dead_letter());
+    check("ServedSlate", &served_slate());
 }
 
 #[test]
@@ -144,6 +183,7 @@ fn every_published_version_still_decodes() {
     fixture("envelope", &envelope());
     fixture("derived", &derived());
     fixture("dead_letter", &dead_letter());
+    fixture("served_slate", &served_slate());
     fixture("tick", &Envelope::tick());
 }
 
@@ -153,6 +193,7 @@ proptest! {
         let _envelope = Envelope::decode(bytes.as_slice());
         let _derived = Derived::decode(bytes.as_slice());
         let _letter = DeadLetter::decode(bytes.as_slice());
+        let _slate = ServedSlate::decode(bytes.as_slice());
     }
 
     #[test]

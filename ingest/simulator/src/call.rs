@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use millrace_events::{Kind, Micros, format_rfc3339};
 
-/// One Segment call by an identified user. What is sent is [`Call::write_json`].
+/// One Segment call. What is sent is [`Call::write_json`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Which call; nearly always [`Kind::Track`].
@@ -13,22 +13,50 @@ pub struct Call {
     pub message_id: String,
     /// Who did it.
     pub user_id: String,
+    /// `user_id` is sent as `anonymousId`: somebody, but nobody knows who.
+    pub is_anonymous: bool,
     /// What, for a track call.
     pub event: Cow<'static, str>,
     /// A JSON object, already encoded.
     pub properties: String,
-    /// When it happened.
+    /// When it happened, by the clock of the device.
     pub time_us: Micros,
+    /// When it was sent, by the clock of the device, where the device says so: the server corrects the one by the other.
+    pub sent_at_us: Option<Micros>,
+    /// When it was sent: what a live sender waits for. The same as `time_us` when it was sent at once by a right clock.
+    pub due_us: Micros,
 }
 
 impl Call {
+    /// A track call of something that is sent when it happens.
+    pub(crate) fn track(
+        message_id: String,
+        user_id: String,
+        event: Cow<'static, str>,
+        properties: Properties,
+        time_us: Micros,
+    ) -> Self {
+        let properties = properties.end();
+        Self {
+            kind: Kind::Track,
+            message_id,
+            user_id,
+            is_anonymous: false,
+            event,
+            properties,
+            time_us,
+            sent_at_us: None,
+            due_us: time_us,
+        }
+    }
+
     /// Appends the call as one JSON object, without a newline. The order of the fields is fixed.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(self.kind.as_str().as_bytes());
         out.extend_from_slice(b"\",\"messageId\":");
         write_string(out, &self.message_id);
-        out.extend_from_slice(b",\"userId\":");
+        out.extend_from_slice(if self.is_anonymous { b",\"anonymousId\":" } else { b",\"userId\":" });
         write_string(out, &self.user_id);
         out.extend_from_slice(b",\"event\":");
         write_string(out, &self.event);
@@ -36,14 +64,32 @@ impl Call {
         out.extend_from_slice(self.properties.as_bytes());
         out.extend_from_slice(b",\"timestamp\":\"");
         out.extend_from_slice(format_rfc3339(self.time_us).as_bytes());
-        out.extend_from_slice(b"\"}");
+        out.push(b'"');
+        if let Some(sent_at_us) = self.sent_at_us {
+            out.extend_from_slice(b",\"sentAt\":\"");
+            out.extend_from_slice(format_rfc3339(sent_at_us).as_bytes());
+            out.push(b'"');
+        }
+        out.push(b'}');
+    }
+
+    /// Appends the call as a line of a recording: with `receivedAt` when it did not come in when it says it happened, so that
+    /// the recording can be sent again at the pace of the original. Without a newline.
+    pub fn write_recorded(&self, out: &mut Vec<u8>) {
+        self.write_json(out);
+        if self.due_us != self.time_us {
+            out.pop();
+            out.extend_from_slice(b",\"receivedAt\":\"");
+            out.extend_from_slice(format_rfc3339(self.due_us).as_bytes());
+            out.extend_from_slice(b"\"}");
+        }
     }
 
     /// The call as it is sent.
     pub fn encode(self) -> Outgoing {
         let mut json = Vec::with_capacity(192 + self.properties.len());
         self.write_json(&mut json);
-        Outgoing { key: self.user_id, time_us: Some(self.time_us), json }
+        Outgoing { key: self.user_id, due_us: Some(self.due_us), json }
     }
 }
 
@@ -52,8 +98,8 @@ impl Call {
 pub struct Outgoing {
     /// `userId`, else `anonymousId`: calls of one key must be sent in order. Empty when the call names nobody.
     pub key: String,
-    /// When it happened, if the call says so.
-    pub time_us: Option<Micros>,
+    /// When it is to be sent by a sender that keeps the pace, if the call says so.
+    pub due_us: Option<Micros>,
     /// One JSON object.
     pub json: Vec<u8>,
 }

@@ -1,17 +1,22 @@
 //! What a home feed costs: `cargo bench -p millrace-ranking --bench home`.
 //!
 //! Over the embedded store, whose cache is the size of the default. Every sample is another viewer's first page, or the
-//! page that follows it, so that a viewer's own lists are not always cached.
+//! page that follows it, so that a viewer's own lists are not always cached. Three sources bring up to 900 candidates: 500 of
+//! the authors followed, 200 that rise and 200 that are new. After the benches it prints percentiles of first pages with and
+//! without a record for `served-slates`.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up should stop")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use divan::Bencher;
 use millrace_embedded::Embedded;
-use millrace_events::{ActionKind, PostContent, Topic, TopicPartition};
-use millrace_feature_store::views::{self, EngagementRecord, PostRecord, ProgressRecord, SeenRecord};
+use millrace_events::{ActionKind, PostContent, Topic, TopicPartition, Window, partition_of};
+use millrace_feature_store::views::{
+    self, EngagementRecord, PostRecord, ProgressRecord, SeenRecord, TRENDS_MAX, TrendItem, TrendKind, TrendsRecord,
+};
 use millrace_feature_store::{FjallOnlineOptions, FjallOnlineStore, ListItem, OnlineStore, OnlineWrite, Version};
 use millrace_ranking::{HomeQuery, Ranker, RankerOptions};
 use prost::Message;
@@ -26,6 +31,7 @@ const NOW_US: i64 = 1_767_225_600_000_000;
 
 fn main() {
     divan::main();
+    percentiles();
 }
 
 struct Setting {
@@ -51,7 +57,7 @@ impl Setting {
 
     fn query(&self) -> HomeQuery {
         let nth = self.viewers.fetch_add(1, Ordering::Relaxed) % VIEWERS;
-        HomeQuery { viewer: viewer(nth), limit: 20, cursor: None, explain: false }
+        HomeQuery { viewer: viewer(nth), limit: 20, cursor: None, explain: false, record_rate: None }
     }
 }
 
@@ -90,10 +96,26 @@ async fn fill(store: &dyn OnlineStore, follows: usize) {
             let totals =
                 EngagementRecord { views, unique_viewers: views / 2, likes: views / 10, ..EngagementRecord::default() };
             batch.push(put(views::record(views::ENGAGEMENT, &id), totals));
-            batch.push(insert(views::AUTHOR_POSTS, &author(a), id.into_bytes(), at, version));
+            batch.push(insert(views::AUTHOR_POSTS, &author(a), id.clone().into_bytes(), at, version));
+            if a % 10 == 9 {
+                let list = views::fresh_key(partition_of(id.as_bytes(), PARTITIONS));
+                batch.push(OnlineWrite::Insert { list, item: ListItem { score: at, member: id.into() }, version });
+            }
         }
         if batch.len() > 5_000 {
             store.write(std::mem::take(&mut batch)).await.unwrap();
+        }
+    }
+    for partition in 0..PARTITIONS {
+        for (nth, window) in Window::ALL.into_iter().enumerate() {
+            let item = |i: usize| TrendItem {
+                id: post((partition as usize * 1_000 + nth * 300 + i * 2 + 1) % AUTHORS, i % POSTS_PER_AUTHOR),
+                count: 100,
+                baseline: 10.0,
+                score: (TRENDS_MAX - i) as f64,
+            };
+            let record = TrendsRecord { clock_us: NOW_US, items: (0..TRENDS_MAX).map(item).collect() };
+            batch.push(put(views::trends_key(TrendKind::Posts, window, partition), record));
         }
     }
     for v in 0..VIEWERS {
@@ -139,4 +161,30 @@ fn next_page(bencher: Bencher, follows: usize) {
         HomeQuery { cursor: first.next_cursor, ..query }
     };
     bencher.with_inputs(next).bench_values(|query| setting.runtime.block_on(setting.ranker.home(query)).unwrap());
+}
+
+/// How many first pages the percentiles are of, after as many that are not measured.
+const MEASURED: usize = 4_000;
+
+/// What a record costs an answer. It is dropped outside of the measured time, as a writer of its own does.
+#[expect(clippy::print_stdout, reason = "a bench says what it measured")]
+#[expect(clippy::disallowed_methods, reason = "a bench measures")]
+fn percentiles() {
+    let setting = Setting::new(500);
+    for record_rate in [None, Some(1.0), None, Some(1.0)] {
+        let mut took_us: Vec<u128> = Vec::with_capacity(MEASURED);
+        for _ in 0..2 {
+            took_us.clear();
+            for _ in 0..MEASURED {
+                let query = HomeQuery { record_rate, ..setting.query() };
+                let started = Instant::now();
+                let slate = setting.runtime.block_on(setting.ranker.home(query)).unwrap();
+                took_us.push(started.elapsed().as_micros());
+                assert_eq!(slate.record.is_some(), record_rate.is_some());
+            }
+        }
+        took_us.sort_unstable();
+        let at = |percent: usize| took_us[MEASURED * percent / 100];
+        println!("first page, recorded: {:<5} p50 {} µs, p99 {} µs", record_rate.is_some(), at(50), at(99));
+    }
 }

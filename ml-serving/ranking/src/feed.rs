@@ -1,29 +1,23 @@
 //! The home feed: sources → hydrate → filter → score → blend → select → respond.
 
-use futures::future::{try_join, try_join_all};
+use futures::future::{join, join4};
 use millrace_events::LogTime;
-use millrace_feature_store::views;
-use millrace_feature_store::{ListItem, OnlineStore};
-use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::as_of::as_of;
 use crate::blend::blend;
-use crate::cursor::{Entry, HomeCursor, author_hash, post_hash};
-use crate::filters::filter;
-use crate::hydrate::{Viewer, hydrate, read_viewer};
+use crate::budget::{Budget, Share};
+use crate::cursor::{Entry, EntryPost, HomeCursor, Listed, ORDER_BYTES_MAX, author_hash, post_hash};
+use crate::filters::{Removed, filter};
+use crate::hydrate::{self, Hydrated, Taste, Viewer, hydrate, read_taste, read_viewer};
 use crate::posts::{check, now_us};
+use crate::record::{self, is_sampled};
 use crate::scorers::affinity::Affinity;
 use crate::scorers::score;
 use crate::selectors::{SCORE_UNITS, Scored, select};
-use crate::slate::{Explain, MODEL, ScoreParts, Slate, SlateItem, SourceReport};
-use crate::sources::{Candidate, followed};
+use crate::slate::{Explain, Filtered, MODEL, ScoreParts, Slate, SlateItem, SourceReport};
+use crate::sources::{self, Candidate, Source, followed, fresh, trending};
 use crate::{LIMIT_MAX, Ranker, Result};
-
-/// How many posts of one author in one microsecond are read at a time when an entry of a cursor is looked up.
-const LOOK_UP_PAGE: usize = 16;
-/// How often: an author with more posts in one microsecond than these two allow loses the rest from later pages.
-const LOOK_UPS_MAX: usize = 64;
 
 /// Asks for a home feed.
 #[derive(Clone, Debug)]
@@ -36,13 +30,28 @@ pub struct HomeQuery {
     pub cursor: Option<String>,
     /// Whether to say how it came about.
     pub explain: bool,
+    /// The share of slates, above 0 to 1, that get a [`Slate::record`]; `None` for none. A slate's name decides, so that all
+    /// pages of a slate have one or none of them.
+    pub record_rate: Option<f64>,
+}
+
+/// What the sources brought, and what else the ranking can do without.
+struct Gathered {
+    reports: Vec<SourceReport>,
+    followed: Vec<Candidate>,
+    strangers: Vec<Candidate>,
+    taste: Taste,
+    notes: Vec<String>,
 }
 
 impl Ranker {
     /// A page of `viewer`'s home feed.
     ///
-    /// The first page ranks; the cursor carries the rest of that order, so that over the pages every post of the first
-    /// ranking comes once, whatever arrives in between. What may no longer be shown is left out when its page is asked for.
+    /// The first page ranks; the cursor carries the rest of that order, so that over the pages every post of the order
+    /// comes once, whatever arrives in between. What may no longer be shown is left out when its page is asked for.
+    ///
+    /// The first page has a budget of time: a source that is late is left out and reported, and so is one, other than that
+    /// of the authors followed, that fails.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] for an impossible viewer or a cursor that is not this viewer's;
@@ -60,110 +69,175 @@ impl Ranker {
 
     async fn first_page(&self, query: &HomeQuery) -> Result<Slate> {
         let store = self.store.as_ref();
-        let mut explain = Explain::default();
+        let budget = Budget::start(&self.options);
 
         // The clock is read first: what is read after it can only be more complete than it says.
         let as_of = as_of(store, self.partitions).await?;
-        let viewer = read_viewer(store, &query.viewer, true).await?;
+        let viewer = read_viewer(store, &query.viewer).await?;
 
-        let started_us = (self.options.stopwatch_us)();
-        let candidates = followed::pull(store, &viewer.following).await?;
-        let took_us = (self.options.stopwatch_us)().saturating_sub(started_us);
-        explain.sources.push(SourceReport { name: followed::NAME, candidates: candidates.len(), took_us });
-        if viewer.following.is_empty() {
-            explain.notes.push("the viewer follows nobody, and no source but follows brings posts".to_owned());
-        }
-
-        let known = hydrate(store, &viewer, candidates).await?;
-        let (kept, removed) = filter(&viewer, known.candidates);
-        explain.filtered = removed;
+        let mut gathered = self.gather(&budget, &viewer).await?;
+        let candidates = self.hydrate_all(&budget, &viewer, &mut gathered).await?;
+        let (kept, removed) = filter(&viewer, candidates);
 
         let now_us = now_us(as_of);
-        let affinity = Affinity::new(&viewer.reactions, &known.reacted_authors, now_us);
+        let affinity = Affinity::new(&gathered.taste, now_us);
         let scored = kept.into_iter().map(|candidate| {
-            let parts = score(&candidate, &affinity, now_us);
+            let mut parts = score(&candidate, &affinity, now_us);
+            parts.source = self.options.weights.of(candidate.candidate.source);
             let blended = blend(&self.options.weights, &parts);
             (candidate, parts, blended)
         });
         let ranked = select(scored.collect());
 
-        Ok(respond(query, as_of, &ranked, explain))
+        Ok(respond(query, as_of, ranked, removed, gathered))
     }
 
-    async fn next_page(&self, query: &HomeQuery, cursor: HomeCursor) -> Result<Slate> {
-        let store = self.store.as_ref();
-        let limit = query.limit.clamp(1, LIMIT_MAX);
-        let (as_of, viewer) = try_join(as_of(store, self.partitions), read_viewer(store, &query.viewer, false)).await?;
-        let authors = by_hash(&viewer);
+    /// Asks all sources, and for the viewer's taste, at the same time.
+    async fn gather(&self, budget: &Budget<'_>, viewer: &Viewer) -> Result<Gathered> {
+        let (store, partitions) = (self.store.as_ref(), self.partitions);
+        let (follows, trending, fresh, taste) = join4(
+            ask(budget, Source::Follows, Share::Whole, followed::pull(store, &viewer.following)),
+            ask(budget, Source::Trending, Share::Extra, trending::pull(store, partitions)),
+            ask(budget, Source::Fresh, Share::Extra, fresh::pull(store, partitions)),
+            budget.within(Share::Extra, read_taste(store, &viewer.id)),
+        )
+        .await;
 
-        let mut items = Vec::with_capacity(limit);
-        let mut explain = Explain::default();
-        let (mut next, mut found, mut took_us) = (0, 0, 0);
-        // Entries whose posts have gone leave room, so go on until the page is full or the order at its end.
-        while items.len() < limit && next < cursor.rest.len() {
-            let started_us = (self.options.stopwatch_us)();
-            let chunk = &cursor.rest[next..cursor.rest.len().min(next + limit - items.len())];
-            let looked_up = try_join_all(chunk.iter().map(|entry| look_up(store, &authors, entry))).await?;
-            took_us += (self.options.stopwatch_us)().saturating_sub(started_us);
-
-            let mut places = FxHashMap::default();
-            let mut candidates = Vec::with_capacity(chunk.len());
-            for (nth, candidate) in looked_up.into_iter().enumerate() {
-                let Some(candidate) = candidate else { continue };
-                places.insert(candidate.post_id.clone(), (cursor.position + next + nth, chunk[nth].score));
-                candidates.push(candidate);
-            }
-            found += candidates.len();
-            let (kept, removed) = filter(&viewer, hydrate(store, &viewer, candidates).await?.candidates);
-            explain.filtered.extend(removed);
-            items.extend(kept.into_iter().filter_map(|kept| {
-                let (position, score) = places.remove(&kept.candidate.post_id)?;
-                Some(item(position, kept.candidate, score))
-            }));
-            next += chunk.len();
+        let mut notes = Vec::new();
+        if viewer.following.is_empty() {
+            notes.push("the viewer follows nobody: only strangers' posts are here".to_owned());
         }
-        explain.sources.push(SourceReport { name: followed::NAME, candidates: found, took_us });
-        explain.notes.push("the order and the scores are those of the first page".to_owned());
+        let ((follows, followed), (trending, rising), (fresh, new)) = (follows, trending, fresh);
+        let rising = rising.unwrap_or_else(|error| noted(&mut notes, "trending", &error));
+        let new = new.unwrap_or_else(|error| noted(&mut notes, "fresh", &error));
+        let taste = match taste {
+            Some(taste) => taste.unwrap_or_else(|error| noted(&mut notes, "affinity", &error)),
+            None => {
+                notes.push("affinity is left out: the viewer's reactions were not there in time".to_owned());
+                Taste::default()
+            }
+        };
+        let strangers = sources::merge(rising, new);
+        Ok(Gathered { reports: vec![follows, trending, fresh], followed: followed?, strangers, taste, notes })
+    }
 
-        let rest = cursor.rest[next..].to_vec();
-        let rest = HomeCursor { slate: cursor.slate, position: cursor.position + next, rest };
-        Ok(Slate {
-            slate: slate_name(cursor.slate),
-            viewer: query.viewer.clone(),
-            items,
-            next_cursor: (!rest.rest.is_empty()).then(|| rest.encode(&query.viewer)),
-            model: MODEL,
-            as_of,
-            explain: query.explain.then_some(explain),
-        })
+    /// What is known about the candidates; about strangers' posts only if it is there in time.
+    async fn hydrate_all(
+        &self,
+        budget: &Budget<'_>,
+        viewer: &Viewer,
+        gathered: &mut Gathered,
+    ) -> Result<Vec<Hydrated>> {
+        let store = self.store.as_ref();
+        let (followed, strangers) = (std::mem::take(&mut gathered.followed), std::mem::take(&mut gathered.strangers));
+        let (followed, strangers) = join(
+            hydrate(store, &viewer.id, followed),
+            budget.within(Share::Whole, hydrate(store, &viewer.id, strangers)),
+        )
+        .await;
+        let reports = gathered.reports.iter_mut().filter(|report| report.name != Source::Follows.name());
+        let strangers = match strangers {
+            Some(Ok(strangers)) => strangers,
+            Some(Err(error)) => {
+                reports.for_each(|report| report.failed = true);
+                noted(&mut gathered.notes, "strangers' posts", &error)
+            }
+            None => {
+                reports.for_each(|report| report.late = true);
+                Vec::new()
+            }
+        };
+        Ok(hydrate::join(followed?, strangers))
     }
 }
 
-fn respond(query: &HomeQuery, as_of: Option<LogTime>, ranked: &[Scored], mut explain: Explain) -> Slate {
-    let slate = slate_hash(&query.viewer, as_of, ranked);
-    let (page, rest) = ranked.split_at(ranked.len().min(query.limit.clamp(1, LIMIT_MAX)));
-    let items = page.iter().enumerate().map(|(position, s)| item(position, s.hydrated.candidate.clone(), s.score));
-    explain.scores = page.iter().map(parts_of).collect();
-    let cursor = HomeCursor { slate, position: page.len(), rest: rest.iter().map(entry).collect() };
-    Slate {
+/// What a source brought, and how it went. What is late is left out as if it had brought nothing.
+async fn ask(
+    budget: &Budget<'_>,
+    source: Source,
+    share: Share,
+    work: impl Future<Output = Result<Vec<Candidate>>>,
+) -> (SourceReport, Result<Vec<Candidate>>) {
+    let started_us = budget.elapsed_us();
+    let found = budget.within(share, work).await;
+    let took_us = budget.elapsed_us().saturating_sub(started_us);
+    let (late, failed) = (found.is_none(), matches!(found, Some(Err(_))));
+    let found = found.unwrap_or_else(|| Ok(Vec::new()));
+    let candidates = found.as_ref().map_or(0, Vec::len);
+    (SourceReport { name: source.name(), candidates, took_us, late, failed }, found)
+}
+
+/// Nothing, with a note that says why.
+fn noted<T: Default>(notes: &mut Vec<String>, what: &str, error: &crate::Error) -> T {
+    notes.push(format!("{what} left out: {error}"));
+    T::default()
+}
+
+fn respond(
+    query: &HomeQuery,
+    as_of: Option<LogTime>,
+    mut ranked: Vec<Scored>,
+    removed: Vec<Removed>,
+    mut gathered: Gathered,
+) -> Slate {
+    let mut order: Vec<Entry> = ranked.iter().map(entry).collect();
+    let beyond = ranked.split_off(cut(&mut order));
+    if !beyond.is_empty() {
+        gathered.notes.push(format!("{} ranked last are left out: a cursor has no room for them", beyond.len()));
+    }
+    let slate = slate_hash(&query.viewer, as_of, &ranked);
+    let page_len = ranked.len().min(query.limit.clamp(1, LIMIT_MAX));
+    let page = &ranked[..page_len];
+    let items: Vec<_> = page.iter().enumerate().map(|(at, s)| item(at, &s.hydrated, s.score)).collect();
+    let cursor = HomeCursor { slate, position: page_len, rest: order.split_off(page_len) };
+    let next_cursor = (!cursor.rest.is_empty()).then(|| cursor.encode(&query.viewer));
+    let explain = query.explain.then(|| Explain {
+        filtered: removed.iter().map(filtered).collect(),
+        scores: page.iter().map(parts_of).collect(),
+        notes: gathered.notes,
+    });
+    let mut answer = Slate {
         slate: slate_name(slate),
         viewer: query.viewer.clone(),
-        items: items.collect(),
-        next_cursor: (!rest.is_empty()).then(|| cursor.encode(&query.viewer)),
+        items,
+        next_cursor,
         model: MODEL,
         as_of,
-        explain: query.explain.then_some(explain),
+        sources: gathered.reports,
+        explain,
+        record: None,
+    };
+    if let Some(rate) = query.record_rate.filter(|rate| is_sampled(slate, *rate)) {
+        ranked.extend(beyond);
+        answer.record = record::of_first_page(&answer, rate, ranked, removed);
+    }
+    answer
+}
+
+/// Takes off what a cursor would have no room for, and says how much is left.
+fn cut(order: &mut Vec<Entry>) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += entry.cost();
+        bytes <= ORDER_BYTES_MAX
+    };
+    let left = order.iter().take_while(fits).count();
+    order.truncate(left);
+    left
+}
+
+pub(crate) fn item(position: usize, hydrated: &Hydrated, score: u32) -> SlateItem {
+    SlateItem {
+        position,
+        post_id: hydrated.candidate.post_id.clone(),
+        author_id: hydrated.author().to_owned(),
+        score: f64::from(score) / SCORE_UNITS,
+        reason: hydrated.candidate.source.name(),
     }
 }
 
-fn item(position: usize, candidate: Candidate, score: u32) -> SlateItem {
-    SlateItem {
-        position,
-        post_id: candidate.post_id,
-        author_id: candidate.author_id,
-        score: f64::from(score) / SCORE_UNITS,
-        reason: candidate.reason,
-    }
+pub(crate) fn filtered(removed: &Removed) -> Filtered {
+    Filtered { post_id: removed.hydrated.candidate.post_id.clone(), filter: removed.filter, why: removed.why }
 }
 
 fn parts_of(scored: &Scored) -> ScoreParts {
@@ -171,48 +245,14 @@ fn parts_of(scored: &Scored) -> ScoreParts {
 }
 
 fn entry(scored: &Scored) -> Entry {
-    let Candidate { post_id, author_id, listed_us, .. } = &scored.hydrated.candidate;
-    Entry { author: author_hash(author_id), post: post_hash(post_id), listed_us: *listed_us, score: scored.score }
-}
-
-fn by_hash(viewer: &Viewer) -> FxHashMap<u16, Vec<&str>> {
-    let mut authors: FxHashMap<u16, Vec<&str>> = FxHashMap::default();
-    for author in &viewer.following {
-        authors.entry(author_hash(author)).or_default().push(author);
-    }
-    authors
-}
-
-/// The post that an entry of a cursor names, unless it or the follow has gone.
-async fn look_up(
-    store: &dyn OnlineStore,
-    authors: &FxHashMap<u16, Vec<&str>>,
-    entry: &Entry,
-) -> Result<Option<Candidate>> {
-    for &author in authors.get(&entry.author).into_iter().flatten() {
-        let list = views::list(views::AUTHOR_POSTS, author);
-        // Just before the first post of that microsecond: ids are UTF-8, so none sorts after this byte.
-        let mut after = ListItem { score: entry.listed_us.saturating_add(1), member: [0xff].to_vec().into() };
-        for _ in 0..LOOK_UPS_MAX {
-            let page = store.page(&list, Some(&after), LOOK_UP_PAGE).await?;
-            for listed in page.iter().take_while(|listed| listed.score == entry.listed_us) {
-                let Ok(post_id) = str::from_utf8(&listed.member) else { continue };
-                if post_hash(post_id) == entry.post {
-                    return Ok(Some(Candidate {
-                        post_id: post_id.to_owned(),
-                        author_id: author.to_owned(),
-                        listed_us: entry.listed_us,
-                        reason: followed::NAME,
-                    }));
-                }
-            }
-            match page.into_iter().next_back() {
-                Some(last) if last.score == entry.listed_us => after = last,
-                _ => break,
-            }
+    let Candidate { post_id, source, listed_by, listed_us } = &scored.hydrated.candidate;
+    let post = match listed_by {
+        Some(author) => {
+            EntryPost::Listed(Listed { author: author_hash(author), post: post_hash(post_id), listed_us: *listed_us })
         }
-    }
-    Ok(None)
+        None => EntryPost::Named { source: *source, post_id: post_id.clone() },
+    };
+    Entry { post, score: scored.score }
 }
 
 /// Names a ranked list: the same viewer, clock and order have the same name, so a replayed log serves the same slates.
@@ -227,6 +267,6 @@ fn slate_hash(viewer: &str, as_of: Option<LogTime>, ranked: &[Scored]) -> u64 {
     hash.digest()
 }
 
-fn slate_name(hash: u64) -> String {
+pub(crate) fn slate_name(hash: u64) -> String {
     format!("sl_{hash:016x}")
 }

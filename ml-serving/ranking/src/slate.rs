@@ -1,6 +1,6 @@
 //! What an answer consists of.
 
-use millrace_events::LogTime;
+use millrace_events::{LogTime, ServedSlate};
 
 /// A ranked list as it is served.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,12 @@ pub struct Slate {
     pub model: Model,
     /// The log time up to which this answer is complete; `None` before anything was applied.
     pub as_of: Option<LogTime>,
+    /// What each source brought, in their order.
+    pub sources: Vec<SourceReport>,
     /// How it came about, when asked for.
     pub explain: Option<Explain>,
+    /// Everything that was ranked, when asked for and sampled: see [`crate::HomeQuery::record_rate`].
+    pub record: Option<Box<ServedSlate>>,
 }
 
 /// One served post.
@@ -47,13 +51,11 @@ pub struct Model {
 }
 
 /// The plain formula that ranks when no model is deployed.
-pub const MODEL: Model = Model { name: "baseline", version: "1" };
+pub const MODEL: Model = Model { name: "baseline", version: "2" };
 
 /// How a slate came about.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Explain {
-    /// What each source brought.
-    pub sources: Vec<SourceReport>,
     /// Which candidates were removed, and why.
     pub filtered: Vec<Filtered>,
     /// The parts of each served item's score, on the first page. A later page keeps the order and has no parts.
@@ -71,6 +73,10 @@ pub struct SourceReport {
     pub candidates: usize,
     /// How long it took, by the stopwatch of [`crate::RankerOptions`]. Microseconds.
     pub took_us: u64,
+    /// Left out because it was not there when its share of the budget was over.
+    pub late: bool,
+    /// Left out because it could not be read.
+    pub failed: bool,
 }
 
 /// A candidate that may not be shown.
@@ -102,6 +108,8 @@ pub struct Parts {
     pub affinity: f64,
     /// How often those who see it react.
     pub engagement: f64,
+    /// What being from its source multiplied the blended score with.
+    pub source: f64,
     /// What author diversity multiplied the blended score with.
     pub diversity: f64,
 }

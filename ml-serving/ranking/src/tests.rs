@@ -1,6 +1,9 @@
 //! The whole line over a toy store: what is shown, what is not, and cursors while the world moves on.
 
 mod author;
+mod budget;
 mod home;
 mod paging;
+mod record;
+mod sources;
 mod world;

@@ -179,6 +179,16 @@ impl Archiver {
         self.status().clone()
     }
 
+    /// How far it was after the last round.
+    pub fn last_report(&self) -> ArchiveStatus {
+        self.status().clone()
+    }
+
+    /// Every action up to this log time is in the table of events, as of the last round; `None` before the first.
+    pub fn as_of(&self) -> Option<LogTime> {
+        self.status().as_of
+    }
+
     /// Asks the warehouse where every partition stands.
     async fn resume(&self) -> Result<()> {
         let mut places = BTreeMap::new();
@@ -201,6 +211,7 @@ impl Archiver {
         for (table, topic) in SOURCES {
             more |= self.table(table, topic).await?;
         }
+        self.refresh().await?;
         Ok(more)
     }
 

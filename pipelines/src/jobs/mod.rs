@@ -7,6 +7,7 @@ mod engagement;
 mod graph;
 mod posts;
 mod stage_one;
+mod trends;
 
 use std::sync::Arc;
 
@@ -18,8 +19,9 @@ pub use engagement::Engagement;
 pub use graph::Graph;
 pub use posts::Posts;
 pub use stage_one::{ALLOWED_LATENESS_US, StageOne, StageOneOptions, TAGS_MAX};
+pub use trends::Trends;
 
-use crate::job::Stage;
+use crate::job::{Job, Stage};
 
 /// Tables of job state, per topic. Numbers are on disk and are never reused; 0 and 255 are the store's and the root's.
 pub(crate) mod tables {
@@ -43,6 +45,20 @@ pub(crate) mod tables {
     pub(crate) const LIKES: u8 = 18;
     /// `reaction-events`: the viewers of a post, as a sketch.
     pub(crate) const VIEWERS: u8 = 19;
+    /// `reaction-events`: which posts have a window open, by when it closes.
+    pub(crate) const WINDOWS_DUE: u8 = 24;
+    /// `reaction-events`: open windows that do not stand in their post's totals.
+    pub(crate) const WINDOWS_ELSEWHERE: u8 = 25;
+    /// `tag-events` and `reaction-events`: where trends stand.
+    pub(crate) const TRENDS: u8 = 32;
+    /// The same: counts of tags or posts.
+    pub(crate) const TRENDS_HISTORIES: u8 = 33;
+    /// The same: counts by second of what is busy, by hour.
+    pub(crate) const TRENDS_SECONDS: u8 = 34;
+    /// The same: what is watched, by window.
+    pub(crate) const TRENDS_POOLS: u8 = 35;
+    /// The same: what happened ahead of the clock.
+    pub(crate) const TRENDS_AHEAD: u8 = 36;
 }
 
 /// The stage that reads `topic`, for a log with `partitions` partitions; `None` when no job reads it.
@@ -53,9 +69,10 @@ pub fn stage_of(topic: Topic, generation: u32, partitions: u32) -> Option<Arc<dy
             Some(Arc::new(DerivedStage::new(generation, partitions, vec![Box::new(Graph), Box::new(Authors)])))
         }
         Topic::ReactionEvents => {
-            Some(Arc::new(DerivedStage::new(generation, partitions, vec![Box::new(Posts), Box::new(Engagement)])))
+            let jobs: Vec<Box<dyn Job>> = vec![Box::new(Posts), Box::new(Engagement), Box::new(Trends::posts())];
+            Some(Arc::new(DerivedStage::new(generation, partitions, jobs)))
         }
-        Topic::TagEvents => Some(Arc::new(DerivedStage::new(generation, partitions, Vec::new()))),
+        Topic::TagEvents => Some(Arc::new(DerivedStage::new(generation, partitions, vec![Box::new(Trends::tags())]))),
         Topic::DeadLetters | Topic::ServedSlates => None,
     }
 }

@@ -2,7 +2,11 @@
 
 pub mod dedup;
 pub mod distinct;
+pub mod due;
+pub mod generations;
+pub mod history;
 pub mod marks;
+pub mod rate;
 pub mod window;
 
 #[cfg(test)]

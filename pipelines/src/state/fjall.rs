@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_embedded::{Batch, Durability, Embedded, Space};
+use millrace_embedded::{Batch, Durability, Embedded, Slice, Snapshot, Space};
 use millrace_events::TopicPartition;
 use millrace_log::Offset;
 
@@ -39,11 +39,24 @@ impl FjallStateStore {
     pub fn new(embedded: Arc<Embedded>) -> Self {
         Self { embedded, owners: Mutex::default() }
     }
+
+    /// Up to where the state of `of` is committed in a snapshot of its database, for a backup.
+    ///
+    /// # Errors
+    /// When the snapshot cannot be read now.
+    pub fn committed_in(snapshot: &Snapshot, of: TopicPartition) -> Result<Offset> {
+        read_offset(of, snapshot.get(&space_name(of), OFFSET_KEY).map_err(|e| failed("read", of, e))?)
+    }
 }
 
 /// The name of the space of a partition's state.
 fn space_name(of: TopicPartition) -> String {
     format!("state/{of}")
+}
+
+fn read_offset(of: TopicPartition, stored: Option<Slice>) -> Result<Offset> {
+    let Some(bytes) = stored else { return Ok(0) };
+    bytes.as_ref().try_into().map(Offset::from_be_bytes).map_err(|_| Error::corrupt("the offset", of))
 }
 
 #[async_trait]
@@ -56,13 +69,7 @@ impl StateStore for FjallStateStore {
         drop(owner);
         let database = self.embedded.epoch();
         let space = self.embedded.space(&space_name(of)).map_err(|e| failed("open", of, e))?;
-        let offset = match space.get(OFFSET_KEY).map_err(|e| failed("read", of, e))? {
-            Some(bytes) => {
-                let bytes = bytes.as_ref().try_into().map_err(|_| Error::corrupt("the offset", of))?;
-                Offset::from_be_bytes(bytes)
-            }
-            None => 0,
-        };
+        let offset = read_offset(of, space.get(OFFSET_KEY).map_err(|e| failed("read", of, e))?)?;
         Ok(Box::new(FjallPartition { of, space, offset, epoch, newest, database }))
     }
 

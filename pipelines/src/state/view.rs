@@ -102,6 +102,11 @@ impl State {
         }
     }
 
+    /// Whose state it is.
+    pub fn of(&self) -> TopicPartition {
+        self.of
+    }
+
     /// The offset committed last: the next record to apply.
     pub fn offset(&self) -> Offset {
         self.store.offset()

@@ -62,11 +62,16 @@ impl Job for Windows {
 
 impl Windows {
     fn close(&self, clock: LogTime, state: &mut State, writes: &mut Writes) -> Result<()> {
-        for window in COUNT.close(state, clock)? {
-            let entity = format!("{:020}-{}", window.start_us, window.key);
-            writes.put(RecordKey { view: WINDOWS, entity: entity.into() }, window.count.to_string().into());
+        loop {
+            let closed = COUNT.close(state, clock)?;
+            if closed.is_empty() {
+                return Ok(());
+            }
+            for window in closed {
+                let entity = format!("{:020}-{}", window.start_us, window.key);
+                writes.put(RecordKey { view: WINDOWS, entity: entity.into() }, window.count.to_string().into());
+            }
         }
-        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@ use executor::{Executor, yield_now};
 use millrace_events::{DeadLetter, Derived, Envelope, LogTime, Topic, TopicPartition, partition_of};
 use millrace_feature_store::online::Content;
 use millrace_feature_store::online::toy::ToyStore;
+use millrace_feature_store::views::WindowCounts;
 use millrace_log::toy::ToyLog;
 use millrace_log::{Append, EventLog};
 use millrace_pipelines::runner::{Board, Worker, WorkerOptions};
@@ -308,6 +309,23 @@ impl World {
         times
     }
 
+    /// The closed windows that wait for the warehouse, in the state of the partitions that closed them: nothing takes them
+    /// away here, so at the end it is all of them.
+    fn closed_windows(&self) -> Result<model::Windows, String> {
+        let mut windows = model::Windows::new();
+        for partition in 0..PARTITIONS {
+            let of = TopicPartition::new(Topic::ReactionEvents, partition);
+            let values = self.states.values(of).into_iter().filter(|(key, _)| key.first() == Some(&ROWS_TABLE));
+            for row in values.flat_map(|(_, value)| RowsMessage::decode(value).unwrap().windows) {
+                let at = (row.post_id, row.counts.window, row.counts.start_us);
+                if windows.insert(at.clone(), row.counts).is_some() {
+                    return Err(format!("{at:?} closed twice"));
+                }
+            }
+        }
+        Ok(windows)
+    }
+
     /// Each partition's jobs over its own topic from the start, in one go, beside what happened live.
     fn replay(&self) -> Result<BTreeSet<Content>, String> {
         let (online, states) = (ToyStore::new(), ToyStateStore::new());
@@ -354,6 +372,23 @@ impl World {
         }
         Ok(online.content().into_iter().collect())
     }
+}
+
+/// The table in which the runner keeps rows until the warehouse has them, and what its values look like.
+const ROWS_TABLE: u8 = 254;
+
+#[derive(Clone, PartialEq, Message)]
+struct RowsMessage {
+    #[prost(message, repeated, tag = "1")]
+    windows: Vec<WindowMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WindowMessage {
+    #[prost(string, tag = "1")]
+    post_id: String,
+    #[prost(message, required, tag = "2")]
+    counts: WindowCounts,
 }
 
 /// The ids and reasons of what was refused; a repetition after a crash has the same id.
@@ -407,7 +442,13 @@ fn check(seed: u64, mutant: Mutant) -> Result<(), String> {
     world.close();
     let live: BTreeSet<Content> = world.online.content().into_iter().collect();
     let expected = model::expected(&events, &world.log_times());
-    first_difference("the model", &expected, &live)?;
+    first_difference("the model", &expected.content, &live)?;
+    let closed = world.closed_windows()?;
+    if closed != expected.windows {
+        let missing = expected.windows.iter().find(|(at, counts)| closed.get(at) != Some(counts));
+        let extra = closed.iter().find(|(at, counts)| expected.windows.get(at) != Some(counts));
+        return Err(format!("closed windows differ from the model: expected {missing:?}, found {extra:?}"));
+    }
     let replayed = world.replay()?;
     first_difference("a replay", &replayed, &live)
 }

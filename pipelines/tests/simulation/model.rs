@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_events::{Action, ActionKind, Envelope, Kind};
+use millrace_events::{Action, ActionKind, Envelope, Kind, Window};
 use millrace_feature_store::online::Content;
-use millrace_feature_store::views::{self, EngagementRecord, PostRecord, UserRecord};
+use millrace_feature_store::views::{self, EngagementRecord, PostRecord, UserRecord, WindowCounts};
 use millrace_pipelines::operators::distinct::Distinct;
 use prost::Message;
 use rand::Rng;
@@ -91,9 +91,20 @@ pub(crate) fn events(random: &mut SmallRng, count: usize) -> Vec<Sent> {
     sent
 }
 
-/// The present that these events lead to. `log_times` is the log time that each distinct event was really stamped with
+/// Windows by post, width and start.
+pub(crate) type Windows = BTreeMap<(String, u32, i64), WindowCounts>;
+
+/// What these events lead to.
+pub(crate) struct Expected {
+    /// The present.
+    pub(crate) content: BTreeSet<Content>,
+    /// Every window of every post, once all have closed.
+    pub(crate) windows: Windows,
+}
+
+/// What these events lead to. `log_times` is the log time that each distinct event was really stamped with
 /// the first time it reached the log: lateness is decided by it.
-pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTreeSet<Content> {
+pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> Expected {
     let mut seen = BTreeSet::new();
     let mut posts: BTreeMap<String, PostRecord> = BTreeMap::new();
     let mut authored: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
@@ -106,6 +117,7 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTre
     let mut met: BTreeMap<(String, String), bool> = BTreeMap::new();
     let mut reactions: BTreeMap<(String, bytes::Bytes), i64> = BTreeMap::new();
     let mut windows: BTreeMap<(i64, String), u64> = BTreeMap::new();
+    let mut drawn = Windows::new();
     for Sent { envelope, .. } in sent {
         if !seen.insert(envelope.message_id.clone()) {
             continue;
@@ -126,6 +138,14 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTre
         if to_post && !late {
             *windows.entry((at.div_euclid(WINDOW_US) * WINDOW_US, post.clone())).or_default() += 1;
         }
+        let mut draw = |count: fn(&mut WindowCounts)| {
+            for window in Window::ALL.into_iter().filter(|_| !late) {
+                let start_us = at.div_euclid(window.width_us()) * window.width_us();
+                let counts = drawn.entry((post.clone(), window as u32, start_us)).or_default();
+                *counts = WindowCounts { window: window as u32, start_us, ..*counts };
+                count(counts);
+            }
+        };
         let mut edge = |view: u8, from: &String, to: &String, on: bool| -> bool {
             let key = (view, from.clone(), to.clone());
             let was = edges.contains_key(&key);
@@ -177,6 +197,7 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTre
             }
             ActionKind::PostViewed => {
                 totals.entry(post.clone()).or_default().views += 1;
+                draw(|counts| counts.views += 1);
                 let sketch = viewers.entry(post.clone()).or_default();
                 sketch.insert(actor);
                 totals.entry(post.clone()).or_default().unique_viewers = sketch.estimate();
@@ -185,25 +206,30 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTre
             ActionKind::PostLiked => {
                 if likes.insert((post.clone(), actor.clone())) {
                     totals.entry(post.clone()).or_default().likes += 1;
+                    draw(|counts| counts.likes += 1);
                 }
                 raise(&mut reactions, actor, views::reaction_member(kind, post), at);
             }
             ActionKind::PostUnliked => {
                 if likes.remove(&(post.clone(), actor.clone())) {
                     totals.entry(post.clone()).or_default().likes -= 1;
+                    draw(|counts| counts.unlikes += 1);
                 }
                 raise(&mut reactions, actor, views::reaction_member(kind, post), at);
             }
             ActionKind::PostCommented => {
                 totals.entry(post.clone()).or_default().comments += 1;
+                draw(|counts| counts.comments += 1);
                 raise(&mut reactions, actor, views::reaction_member(kind, post), at);
             }
             ActionKind::PostShared => {
                 totals.entry(post.clone()).or_default().shares += 1;
+                draw(|counts| counts.shares += 1);
                 raise(&mut reactions, actor, views::reaction_member(kind, post), at);
             }
             ActionKind::PostHidden => {
                 totals.entry(post.clone()).or_default().hides += 1;
+                draw(|counts| counts.hides += 1);
                 met.insert((actor.clone(), post.clone()), true);
             }
             _ => {}
@@ -214,7 +240,8 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTre
     for (id, value) in &posts {
         record(views::record(views::POST, id), value.encode_to_vec());
     }
-    for (id, value) in &totals {
+    for (id, value) in &mut totals {
+        value.windows = latest(&drawn, id);
         record(views::record(views::ENGAGEMENT, id), value.encode_to_vec());
     }
     for (id, value) in &follows {
@@ -238,7 +265,20 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> BTre
     for ((viewer, member), at) in &reactions {
         content.insert(Content::Member(views::list(views::REACTIONS, viewer), member.clone(), *at));
     }
-    content
+    Expected { content, windows: drawn }
+}
+
+/// What is published of a post's windows: of each width the latest, and the one directly before it.
+fn latest(drawn: &Windows, post: &str) -> Vec<WindowCounts> {
+    let mut latest = Vec::new();
+    for window in Window::ALL {
+        let of = |start_us| drawn.get(&(post.to_owned(), window as u32, start_us)).copied();
+        let starts = drawn.keys().filter(|(id, width, _)| id == post && *width == window as u32);
+        let Some(last) = starts.map(|(_, _, start_us)| *start_us).max() else { continue };
+        latest.extend(of(last - window.width_us()));
+        latest.extend(of(last));
+    }
+    latest
 }
 
 fn raise(reactions: &mut BTreeMap<(String, bytes::Bytes), i64>, actor: &str, member: bytes::Bytes, at: i64) {

@@ -15,6 +15,8 @@ pub mod tables;
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod toy;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +25,11 @@ use async_trait::async_trait;
 use millrace_events::Topic;
 
 pub use error::{Error, ErrorKind};
-pub use query::{Answer, NamedQuery, Param, ParamType, Params, Value, named_queries};
+#[cfg(feature = "testing")]
+pub use query::{goldens, sample};
+pub use query::{
+    Answer, ColumnType, NamedQuery, Param, ParamType, Params, Rows, TEXT_PARAM_BYTES_MAX, Value, named_queries,
+};
 pub use tables::Table;
 
 /// The result of every call here.

@@ -1,6 +1,19 @@
-//! Named queries: SQL with typed parameters, one file each.
+//! Named queries: SQL with typed parameters, one file each under `queries/<subject>/`.
+//!
+//! A file begins with comments that say what it answers and what its parameters are; see [`NamedQuery::parse`]. Parameters
+//! reach an engine as values, never as text of the SQL, so that no caller can change what a query does.
+
+mod bind;
+#[cfg(feature = "testing")]
+pub mod goldens;
+mod header;
+mod rows;
+#[cfg(feature = "testing")]
+pub mod sample;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::OnceLock;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -8,15 +21,35 @@ use futures::stream::BoxStream;
 
 use crate::Result;
 
+pub use bind::TEXT_PARAM_BYTES_MAX;
+pub use rows::{ColumnType, Rows};
+
 /// What a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamType {
-    /// Text.
+    /// Text of at most [`TEXT_PARAM_BYTES_MAX`] bytes.
     Text,
-    /// A time: RFC 3339, or a date.
+    /// A time: RFC 3339, or a date, which is its midnight in UTC.
     Timestamp,
     /// A whole number.
     Integer,
+}
+
+impl ParamType {
+    /// Its name, in the header of a file and in the list of queries.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ParamType::Text => "text",
+            ParamType::Timestamp => "timestamp",
+            ParamType::Integer => "integer",
+        }
+    }
+}
+
+impl fmt::Display for ParamType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A parameter of a query.
@@ -28,10 +61,12 @@ pub struct Param {
     pub kind: ParamType,
     /// What it says, for people.
     pub doc: String,
-    /// Used when it is not given; `None`: it must be given.
+    /// Used when it is not given; `None`: it must be given. [`Value::Null`] where it may be left out.
     pub default: Option<Value>,
     /// The only values it may have; empty: any of its type.
     pub one_of: Vec<String>,
+    /// The least and the greatest value of an integer.
+    pub range: Option<(i64, i64)>,
 }
 
 /// The value of a parameter.
@@ -55,7 +90,7 @@ pub type Params = BTreeMap<String, Value>;
 pub struct NamedQuery {
     /// Its name.
     pub name: String,
-    /// What it answers, in a sentence.
+    /// What it answers, for people.
     pub doc: String,
     /// Its parameters, in order.
     pub params: Vec<Param>,
@@ -64,6 +99,8 @@ pub struct NamedQuery {
 }
 
 /// What a query answers: columns, then rows as they are computed. Dropping it cancels the query.
+///
+/// Every column is of a type that [`ColumnType`] knows, whatever engine computed it.
 pub struct Answer {
     /// The columns.
     pub schema: SchemaRef,
@@ -71,8 +108,32 @@ pub struct Answer {
     pub rows: BoxStream<'static, Result<RecordBatch>>,
 }
 
+/// The files: name, then text.
+const FILES: &[(&str, &str)] = &[
+    ("actions_per_user_histogram", include_str!("../queries/users/actions_per_user_histogram.sql")),
+    ("active_users", include_str!("../queries/users/active_users.sql")),
+    ("closed_windows", include_str!("../queries/posts/closed_windows.sql")),
+    ("dead_letters_by_reason", include_str!("../queries/events/dead_letters_by_reason.sql")),
+    ("events_by_hour", include_str!("../queries/events/events_by_hour.sql")),
+    ("events_by_name", include_str!("../queries/events/events_by_name.sql")),
+    ("follower_growth", include_str!("../queries/users/follower_growth.sql")),
+    ("hourly_rate_by_action", include_str!("../queries/events/hourly_rate_by_action.sql")),
+    ("late_events", include_str!("../queries/events/late_events.sql")),
+    ("post_reach", include_str!("../queries/posts/post_reach.sql")),
+    ("slate_funnel", include_str!("../queries/feeds/slate_funnel.sql")),
+    ("tag_activity_by_hour", include_str!("../queries/tags/tag_activity_by_hour.sql")),
+    ("top_posts", include_str!("../queries/posts/top_posts.sql")),
+];
+
 /// Every named query, by name.
 pub fn named_queries() -> &'static BTreeMap<String, NamedQuery> {
-    static QUERIES: std::sync::OnceLock<BTreeMap<String, NamedQuery>> = std::sync::OnceLock::new();
-    QUERIES.get_or_init(BTreeMap::new)
+    static QUERIES: OnceLock<BTreeMap<String, NamedQuery>> = OnceLock::new();
+    let parse = |(name, text): &(&str, &str)| {
+        let query = NamedQuery::parse(name, text).expect("every file parses: a test reads each of them");
+        ((*name).to_owned(), query)
+    };
+    QUERIES.get_or_init(|| FILES.iter().map(parse).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,93 @@
-//! The embedded warehouse.
+//! The embedded warehouse: Delta Lake tables in a directory, written by one process, read by anybody.
+//!
+//! A commit is one Parquet file per date and one entry of the Delta log, put only if that version is free. The entry names the
+//! files and, as Delta `txn` actions, up to which offset each source now stands; one atomic write of one small file therefore
+//! decides everything, and a kill before it leaves files that nobody refers to. deltalake's own transactions list the log
+//! and re-read it for each commit; here a table is read once at open and then follows its own commits in memory.
+//!
+//! It must never know what a row means, nor delete what a reader within the retention can need.
+
+mod commit;
+mod files;
+mod log;
+mod maintain;
+mod query;
+mod scan;
+mod store;
+mod table;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use millrace_warehouse::{Answer, Block, Maintained, NamedQuery, Offset, Params, Result, Source, Table, Warehouse};
+
+pub use commit::DATES_MAX;
+pub use query::{QUERIES_MAX, QUERY_MEMORY_BYTES_MAX, QUERY_TIME_MAX, QueryOptions};
+
+use table::Tables;
+
+/// For how long files stay that a commit has replaced, unless told otherwise: a reader that opened the table less than this
+/// ago goes on undisturbed.
+pub const RETENTION: Duration = Duration::from_secs(3_600);
+
+/// How the embedded warehouse behaves.
+#[derive(Clone, Debug)]
+pub struct DeltaOptions {
+    /// For how long files stay that a commit has replaced, and files that no commit ever named.
+    pub retention: Duration,
+    /// What queries may take.
+    pub queries: QueryOptions,
+}
+
+impl Default for DeltaOptions {
+    fn default() -> Self {
+        Self { retention: RETENTION, queries: QueryOptions::default() }
+    }
+}
+
+/// Delta Lake tables in a directory.
+pub struct DeltaWarehouse {
+    tables: Arc<Tables>,
+    queries: query::Engine,
+}
+
+impl DeltaWarehouse {
+    /// Opens the tables in `dir` and creates what is missing.
+    ///
+    /// # Errors
+    /// [`millrace_warehouse::ErrorKind::Busy`] when another process has it open.
+    /// [`millrace_warehouse::ErrorKind::Corrupt`] when a table there has other columns or cannot be read as a Delta table.
+    /// [`millrace_warehouse::ErrorKind::Retry`] when the disk fails.
+    pub async fn open(dir: &Path, options: DeltaOptions) -> Result<Self> {
+        let tables = Arc::new(Tables::open(dir, options.retention).await?);
+        let queries = query::Engine::new(tables.clone(), options.queries)?;
+        Ok(Self { tables, queries })
+    }
+}
+
+#[async_trait]
+impl Warehouse for DeltaWarehouse {
+    async fn recorded(&self, table: Table) -> Result<BTreeMap<Source, Offset>> {
+        self.tables.get(table).recorded().await
+    }
+
+    async fn commit(&self, table: Table, blocks: Vec<Block>) -> Result<()> {
+        commit::commit(self.tables.get(table), blocks).await
+    }
+
+    async fn maintain(&self) -> Result<Maintained> {
+        maintain::maintain(&self.tables).await
+    }
+
+    async fn scan(&self, table: Table, columns: &[&str]) -> Result<Answer> {
+        scan::scan(self.tables.get(table), columns)
+    }
+
+    async fn query(&self, query: &NamedQuery, params: &Params) -> Result<Answer> {
+        self.queries.run(query, params).await
+    }
+}

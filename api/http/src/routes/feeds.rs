@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use millrace_events::format_rfc3339;
-use millrace_ranking::{AuthorQuery, HomeQuery, LIMIT_MAX, SlateItem};
+use millrace_ranking::{
+    AuthorQuery, Explain, Filtered, HomeQuery, LIMIT_MAX, Parts, ScoreParts, SlateItem, SourceReport,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -88,6 +90,10 @@ pub(crate) struct HomeSource {
     name: &'static str,
     candidates: usize,
     took_us: u64,
+    /// Left out because it was not there in time.
+    late: bool,
+    /// Left out because it could not be read.
+    failed: bool,
 }
 
 /// A candidate that may not be shown.
@@ -111,6 +117,8 @@ pub(crate) struct HomeParts {
     recency: f64,
     affinity: f64,
     engagement: f64,
+    /// What being from its source multiplied the sum with.
+    source: f64,
     diversity: f64,
 }
 
@@ -120,13 +128,19 @@ pub(crate) struct HomeParts {
 ))]
 pub(crate) async fn home(State(shared): State<Arc<Shared>>, Params(params): Params<HomeParams>) -> Answer<HomeFeed> {
     let missing = || ApiError::invalid("missing_viewer", "say for whom: viewer=…");
+    let viewer = params.viewer.filter(|viewer| !viewer.is_empty()).ok_or_else(missing)?;
     let query = HomeQuery {
-        viewer: params.viewer.filter(|viewer| !viewer.is_empty()).ok_or_else(missing)?,
+        record_rate: shared.state.slates.wants(&viewer),
+        viewer,
         limit: limit(params.limit.as_deref(), LIMIT_MAX)?,
         cursor: params.cursor.filter(|cursor| !cursor.is_empty()),
         explain: flag("explain", params.explain.as_deref())?,
     };
     let slate = shared.state.ranker.home(query).await?;
+    count_left_out(&slate.sources);
+    if let Some(record) = slate.record {
+        shared.state.slates.record(*record);
+    }
     Ok(Json(HomeFeed {
         slate: slate.slate,
         viewer: slate.viewer,
@@ -134,8 +148,17 @@ pub(crate) async fn home(State(shared): State<Arc<Shared>>, Params(params): Para
         next_cursor: slate.next_cursor,
         model: HomeModel { name: slate.model.name, version: slate.model.version },
         as_of: slate.as_of.map(|t| t.to_string()),
-        explain: slate.explain.map(HomeExplain::from),
+        explain: slate.explain.map(|explain| home_explain(slate.sources, explain)),
     }))
+}
+
+/// A feed without one of its sources is an answer all the same, so only this shows that something is wrong.
+fn count_left_out(sources: &[SourceReport]) {
+    for source in sources.iter().filter(|source| source.late || source.failed) {
+        let why = if source.late { "late" } else { "failed" };
+        metrics::counter!("millrace_ranking_sources_left_out_total", "source" => source.name, "why" => why)
+            .increment(1);
+    }
 }
 
 impl From<SlateItem> for HomeItem {
@@ -145,23 +168,26 @@ impl From<SlateItem> for HomeItem {
     }
 }
 
-impl From<millrace_ranking::Explain> for HomeExplain {
-    fn from(explain: millrace_ranking::Explain) -> Self {
-        use millrace_ranking::{Filtered, Parts, ScoreParts, SourceReport};
-        let source = |SourceReport { name, candidates, took_us }| HomeSource { name, candidates, took_us };
-        let filtered = |Filtered { post_id, filter, why }| HomeFiltered { post_id, filter, why };
-        let score = |ScoreParts { post_id, parts }| {
-            let Parts { recency, affinity, engagement, diversity } = parts;
-            let [recency, affinity, engagement, diversity] =
-                [recency, affinity, engagement, diversity].map(|part| (part * 1e6).round() / 1e6);
-            HomeScore { post_id, parts: HomeParts { recency, affinity, engagement, diversity } }
-        };
-        Self {
-            sources: explain.sources.into_iter().map(source).collect(),
-            filtered: explain.filtered.into_iter().map(filtered).collect(),
-            scores: explain.scores.into_iter().map(score).collect(),
-            notes: explain.notes,
-        }
+fn home_explain(sources: Vec<SourceReport>, explain: Explain) -> HomeExplain {
+    let source = |SourceReport { name, candidates, took_us, late, failed }| HomeSource {
+        name,
+        candidates,
+        took_us,
+        late,
+        failed,
+    };
+    let filtered = |Filtered { post_id, filter, why }| HomeFiltered { post_id, filter, why };
+    let score = |ScoreParts { post_id, parts }| {
+        let Parts { recency, affinity, engagement, source, diversity } = parts;
+        let [recency, affinity, engagement, source, diversity] =
+            [recency, affinity, engagement, source, diversity].map(|part| (part * 1e6).round() / 1e6);
+        HomeScore { post_id, parts: HomeParts { recency, affinity, engagement, source, diversity } }
+    };
+    HomeExplain {
+        sources: sources.into_iter().map(source).collect(),
+        filtered: explain.filtered.into_iter().map(filtered).collect(),
+        scores: explain.scores.into_iter().map(score).collect(),
+        notes: explain.notes,
     }
 }
 

@@ -1,11 +1,14 @@
 //! Everything but ingest, by resource.
 
+pub(crate) mod backup;
 pub(crate) mod feeds;
 pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod posts;
+pub(crate) mod queries;
 mod query;
 pub(crate) mod status;
+pub(crate) mod trends;
 pub(crate) mod verify;
 
 use std::sync::Arc;
@@ -28,12 +31,17 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/feeds/author/{author_id}", get(feeds::author))
         .route("/v1/posts/{post_id}", get(posts::post))
         .route("/v1/posts/{post_id}/engagement", get(posts::engagement))
+        .route("/v1/trends/tags", get(trends::tags))
+        .route("/v1/trends/posts", get(trends::posts))
+        .route("/v1/queries", get(queries::list))
+        .route("/v1/queries/{name}", get(queries::run))
         .route("/v1/status", get(status::status))
         .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(openapi::document))
         .route_layer(from_fn_with_state(Arc::clone(&shared), access::readers));
     let administrators = Router::new()
         .route("/v1/log/{topic}", get(log::records))
+        .route("/v1/admin/backup", get(backup::state).post(backup::begin))
         .route("/v1/admin/verify", get(verify::state).post(verify::begin))
         .route_layer(from_fn_with_state(Arc::clone(&shared), access::administrators));
     Router::new()

@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use millrace_collector::{Collector, CollectorOptions, Source};
-use millrace_events::{LogTime, Topic, TopicPartition};
+use millrace_events::{LogTime, ServedSlate, Topic, TopicPartition};
 use millrace_feature_store::online::toy::ToyStore;
 use millrace_feature_store::views::{self, ProgressRecord};
 use millrace_feature_store::{ListItem, OnlineStore as _, OnlineWrite, RecordKey, Version};
@@ -17,7 +17,7 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use crate::{
-    Access, Api, ApiState, JobPartition, LogPartition, Readiness, StatusReport, StatusSource, Verification, Verifier,
+    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LogPartition, Readiness, SlateSink, StatusReport, StatusSource, Verification, Verifier,
 };
 
 /// 2026-01-01.
@@ -52,6 +52,10 @@ pub(crate) enum Mood {
 pub(crate) struct Process {
     pub(crate) mood: Mutex<Mood>,
     pub(crate) missing: Mutex<Vec<String>>,
+    pub(crate) queries: super::queries::Canned,
+    /// The rate at which slates are recorded, and what was.
+    pub(crate) slate_rate: Mutex<Option<f64>>,
+    pub(crate) slates: Mutex<Vec<ServedSlate>>,
 }
 
 #[async_trait]
@@ -76,6 +80,29 @@ impl StatusSource for Process {
 impl Readiness for Process {
     fn missing(&self) -> Vec<String> {
         self.missing.lock().unwrap().clone()
+    }
+}
+
+impl SlateSink for Process {
+    fn wants(&self, _viewer: &str) -> Option<f64> {
+        *self.slate_rate.lock().unwrap()
+    }
+
+    fn record(&self, slate: ServedSlate) {
+        self.slates.lock().unwrap().push(slate);
+    }
+}
+
+impl BackupTaker for Process {
+    fn begin(&self, dest: &str) -> Result<Backup, String> {
+        match dest.strip_prefix('/') {
+            Some(_) => Ok(Backup { state: "running", dest: dest.to_owned(), ..Backup::default() }),
+            None => Err("dest is not absolute".to_owned()),
+        }
+    }
+
+    fn state(&self) -> Backup {
+        Backup { state: "none", ..Backup::default() }
     }
 }
 
@@ -116,10 +143,13 @@ impl Harness {
             collector: Arc::new(Collector::new(Arc::new(log.clone()), Arc::new(Still), options)),
             body_bytes_max: BODY_BYTES_MAX,
             ranker: Arc::new(ranker),
+            slates: process.clone(),
             status: process.clone(),
             log: Arc::new(log.clone()),
             readiness: process.clone(),
             verifier: process.clone(),
+            backups: process.clone(),
+            queries: Some(process.clone()),
             metrics: Arc::new(|| "millrace_up 1\n".to_owned()),
             access: Access { api_token: api_token.map(str::to_owned), admin_token: ADMIN_TOKEN.to_owned() },
         });

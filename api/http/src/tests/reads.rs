@@ -1,7 +1,9 @@
 use axum::body::Body;
 use axum::http::Request;
-use millrace_events::PostContent;
-use millrace_feature_store::views::{self, AUTHOR_POSTS, EngagementRecord, FOLLOWING, PostRecord, SeenRecord};
+use millrace_events::{PostContent, Window};
+use millrace_feature_store::views::{
+    self, AUTHOR_POSTS, EngagementRecord, FOLLOWING, PostRecord, SeenRecord, WindowCounts,
+};
 
 use super::harness::{Harness, NOW_US};
 
@@ -55,7 +57,8 @@ async fn the_shape_of_a_home_feed() {
               "affinity": 0.0,
               "diversity": 1.0,
               "engagement": 0.090909,
-              "recency": 0.5
+              "recency": 0.5,
+              "source": 1.0
             },
             "post_id": "b1"
           },
@@ -64,7 +67,8 @@ async fn the_shape_of_a_home_feed() {
               "affinity": 0.0,
               "diversity": 0.7,
               "engagement": 0.090909,
-              "recency": 0.25
+              "recency": 0.25,
+              "source": 1.0
             },
             "post_id": "b2"
           }
@@ -72,7 +76,23 @@ async fn the_shape_of_a_home_feed() {
         "sources": [
           {
             "candidates": 4,
+            "failed": false,
+            "late": false,
             "name": "follows",
+            "took_us": 0
+          },
+          {
+            "candidates": 0,
+            "failed": false,
+            "late": false,
+            "name": "trending",
+            "took_us": 0
+          },
+          {
+            "candidates": 0,
+            "failed": false,
+            "late": false,
+            "name": "fresh",
             "took_us": 0
           }
         ]
@@ -95,7 +115,7 @@ async fn the_shape_of_a_home_feed() {
       ],
       "model": {
         "name": "baseline",
-        "version": "1"
+        "version": "2"
       },
       "next_cursor": "CURSOR",
       "slate": "sl_39474e45eab7ad3a",
@@ -118,7 +138,7 @@ async fn the_shape_of_a_home_feed() {
       ],
       "model": {
         "name": "baseline",
-        "version": "1"
+        "version": "2"
       },
       "next_cursor": null,
       "slate": "sl_39474e45eab7ad3a",
@@ -221,7 +241,20 @@ async fn ids_in_paths_are_percent_decoded() {
 #[tokio::test]
 async fn the_shape_of_engagement() {
     let mut harness = ann_follows_bob().await;
-    let totals = EngagementRecord { views: 10, unique_viewers: 9, likes: 3, shares: 1, ..EngagementRecord::default() };
+    let at = |window: Window, start_us, views| WindowCounts {
+        window: window as u32,
+        start_us,
+        views,
+        shares: 1,
+        ..Default::default()
+    };
+    let windows = vec![
+        at(Window::FiveMinutes, NOW_US - Window::FiveMinutes.width_us(), 2),
+        at(Window::FiveMinutes, NOW_US, 3),
+        at(Window::Hour, NOW_US, 4),
+        at(Window::Day, NOW_US - Window::Day.width_us(), 5),
+    ];
+    let totals = EngagementRecord { views: 10, unique_viewers: 9, likes: 3, shares: 1, windows, ..Default::default() };
     harness.put(views::record(views::ENGAGEMENT, "b1"), totals).await;
     insta::assert_snapshot!(harness.get("/v1/posts/b1/engagement").await.shown(), @r#"
     200 OK
@@ -239,11 +272,55 @@ async fn the_shape_of_engagement() {
         "shares": 1,
         "unique_viewers": 9,
         "views": 10
+      },
+      "windows": {
+        "1h": {
+          "clicks": 0,
+          "comments": 0,
+          "end": "2026-01-01T01:00:00Z",
+          "hides": 0,
+          "likes": 0,
+          "reports": 0,
+          "saves": 0,
+          "shares": 1,
+          "start": "2026-01-01T00:00:00Z",
+          "unlikes": 0,
+          "views": 4
+        },
+        "24h": {
+          "clicks": 0,
+          "comments": 0,
+          "end": "2026-01-02T00:00:00Z",
+          "hides": 0,
+          "likes": 0,
+          "reports": 0,
+          "saves": 0,
+          "shares": 0,
+          "start": "2026-01-01T00:00:00Z",
+          "unlikes": 0,
+          "views": 0
+        },
+        "5m": {
+          "clicks": 0,
+          "comments": 0,
+          "end": "2026-01-01T00:05:00Z",
+          "hides": 0,
+          "likes": 0,
+          "reports": 0,
+          "saves": 0,
+          "shares": 1,
+          "start": "2026-01-01T00:00:00Z",
+          "unlikes": 0,
+          "views": 3
+        }
       }
     }
     "#);
     let unknown = harness.get("/v1/posts/unknown/engagement").await.json();
     assert!(unknown["author_id"].is_null() && unknown["totals"]["views"] == 0);
+    assert_eq!(unknown["windows"]["24h"]["end"], "2026-01-02T00:00:00Z");
+    let nothing_applied = Harness::new().get("/v1/posts/b1/engagement").await.json();
+    assert!(nothing_applied["as_of"].is_null() && nothing_applied["windows"]["5m"]["start"].is_null());
 }
 
 #[tokio::test]

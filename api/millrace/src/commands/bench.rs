@@ -1,6 +1,8 @@
 //! `millrace bench`: whole-process figures. Each starts a platform of its own in another process, on a directory that is
 //! thrown away, drives it over HTTP, and reads the processor time that the kernel counted for that process alone.
 
+mod window_count;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -34,9 +36,9 @@ pub(crate) struct Args {
     /// What to measure
     #[arg(required = true)]
     names: Vec<Name>,
-    /// How many events, where that matters
-    #[arg(long, default_value_t = 400_000)]
-    events: u64,
+    /// How many events, where that matters [default: 400000, and 1000000 for window-count]
+    #[arg(long)]
+    events: Option<u64>,
     /// For how many seconds, where that matters
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -57,7 +59,12 @@ enum Name {
     Feed,
     /// Memory when idle, and the time to start with a million events on disk.
     Start,
+    /// Counts per key and one-minute window with durable state, through the runner, on one partition.
+    WindowCount,
 }
+
+/// How many events most benchmarks take.
+const EVENTS: u64 = 400_000;
 
 /// Runs the benchmarks named.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -71,6 +78,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Name::Visible => visible(&args).await?,
             Name::Feed => feed(&args).await?,
             Name::Start => start(&args).await?,
+            Name::WindowCount => count_windows(&args).await?,
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -207,8 +215,9 @@ async fn drive(server: &Arc<Server>, path: &'static str, bodies: Vec<Vec<u8>>) -
 }
 
 async fn ingest(args: &Args) -> anyhow::Result<()> {
+    let all = args.events.unwrap_or(EVENTS);
     for roles in ["collector,pipelines,api", "collector"] {
-        for (batch, events) in [(100, args.events), (1, args.events / 10)] {
+        for (batch, events) in [(100, all), (1, all / 10)] {
             let dir = folder(args)?;
             let server = Arc::new(Server::start(dir.path(), roles).await?);
             let path = if batch == 1 { "/v1/track" } else { "/v1/batch" };
@@ -267,13 +276,14 @@ fn config(dir: &Path) -> anyhow::Result<Config> {
 }
 
 async fn jobs(args: &Args) -> anyhow::Result<()> {
+    let events = args.events.unwrap_or(EVENTS);
     let dir = folder(args)?;
     let config = config(dir.path())?;
-    fill(&config, args.events).await?;
+    fill(&config, events).await?;
     let stores = Stores::open(&config)?;
     let (before, begun) = (usage(std::process::id()).unwrap_or_default(), stopwatch_us());
-    let jobs = Jobs::start(&stores, &WorkerOptions::default())?;
-    let status = Status::new(&stores, Some(&jobs));
+    let jobs = Jobs::start(&stores, &WorkerOptions::default(), &Default::default())?;
+    let status = Status::new(&stores, Some(&jobs), None);
     status.caught_up().await?;
     let took = Duration::from_micros(stopwatch_us() - begun);
     jobs.stop().await;
@@ -286,13 +296,28 @@ async fn jobs(args: &Args) -> anyhow::Result<()> {
     }
     say(&format!(
         "jobs: {:.0} actions/s from the log, {:.2} µs CPU per action, {:.2} re-keyed records per action, {} actions, {} MiB resident",
-        args.events as f64 / took.as_secs_f64(),
-        per(after.cpu - before.cpu, args.events),
-        rekeyed as f64 / args.events as f64,
-        args.events,
+        events as f64 / took.as_secs_f64(),
+        per(after.cpu - before.cpu, events),
+        rekeyed as f64 / events as f64,
+        events,
         after.resident_bytes >> 20,
     ))?;
     stores.close();
+    Ok(())
+}
+
+async fn count_windows(args: &Args) -> anyhow::Result<()> {
+    let events = args.events.unwrap_or(1_000_000);
+    let dir = folder(args)?;
+    let measured = window_count::run(config(dir.path())?, events).await?;
+    let window_count::Tally { rows, total, sum } = measured.tally;
+    say(&format!("rows={rows} tot={total} sum={sum:016x}"))?;
+    say(&format!(
+        "window-count: {:.2} µs CPU per event, {:.0} events/s from the log, {events} events, {} MiB resident",
+        per(measured.cpu, events),
+        events as f64 / measured.took.as_secs_f64(),
+        measured.resident_bytes >> 20,
+    ))?;
     Ok(())
 }
 

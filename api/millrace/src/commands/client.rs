@@ -192,6 +192,34 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Sends the administrator's `POST path` with a body, or `GET path` without one; gives the JSON of the answer.
+    ///
+    /// # Errors
+    /// When there is no server, or it refuses.
+    pub(crate) async fn admin(
+        &self,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> anyhow::Result<serde_json::Value> {
+        let url = format!("{}{path}", self.base);
+        let mut request = match body {
+            Some(body) => self.http.post(&url).json(body),
+            None => self.http.get(&url),
+        };
+        if let Some(token) = &self.admin_token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.with_context(|| format!("cannot reach a server at {}", self.base))?;
+        let status = answer.status();
+        let body = answer.bytes().await.context("cannot read the answer")?;
+        if !status.is_success() {
+            bail!("the server refused {path}: {status}: {}", detail(&body));
+        }
+        serde_json::from_slice(&body).context("the answer cannot be understood")
+    }
+}
+
 /// How a verification stands.
 #[derive(Deserialize)]
 struct Verification {

@@ -1,10 +1,13 @@
 //! The commands, one file each. They talk to a server over HTTP unless they are the server.
 
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod dlq;
 pub(crate) mod import;
 pub(crate) mod local;
+pub(crate) mod rebuild;
+pub(crate) mod restore;
 pub(crate) mod sender;
 pub(crate) mod simulate;
 pub(crate) mod status;

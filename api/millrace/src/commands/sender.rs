@@ -52,6 +52,9 @@ const PLAIN_EVERY: Duration = Duration::from_secs(5);
 /// How often `--wait` asks.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
+/// What one batch may span when calls wait until they are due: no call waits longer than this for others. Microseconds.
+const LIVE_SPAN_US: Micros = 100_000;
+
 /// Bad lines that are named one by one.
 const BAD_LINES_SHOWN: u64 = 5;
 
@@ -167,7 +170,8 @@ impl Report {
     }
 }
 
-/// Sends all of `source`; `total` is for the progress display; `speed` replays event time that many times as fast.
+/// Sends all of `source`; `total` is for the progress display. With `live_from` each call waits until it is due, as if that
+/// moment were now.
 ///
 /// # Errors
 /// When the input cannot be read, the server refuses, or it took nothing for too long. What was taken until then stays.
@@ -175,20 +179,14 @@ pub(crate) async fn send(
     door: Arc<dyn Door>,
     source: impl Iterator<Item = Result<Outgoing, ImportError>> + Send + 'static,
     options: &Options,
-    speed: Option<f64>,
+    live_from: Option<Micros>,
     total: Option<u64>,
 ) -> anyhow::Result<Report> {
     let lanes = options.lanes.clamp(1, LANES_MAX.min(PARTITIONS_MAX));
-    let cut = Cut { calls: batch_calls(options), span_us: speed.map(|speed| micros(speed * 100_000.0)) };
+    let cut = Cut { calls: batch_calls(options), span_us: live_from.map(|_| LIVE_SPAN_US) };
     let shared = Arc::new(Shared {
         door,
-        pace: Pace {
-            start: Instant::now(),
-            rate: options.rate,
-            speed,
-            scheduled: AtomicU64::new(0),
-            first_us: first_time(),
-        },
+        pace: Pace { start: Instant::now(), rate: options.rate, live_from, scheduled: AtomicU64::new(0) },
         give_up_after: Duration::from_secs(options.give_up_after),
         display: Display::new(total),
         sent: AtomicU64::new(0),
@@ -289,12 +287,13 @@ struct Shared {
 struct Batch {
     body: Bytes,
     calls: u64,
-    first_us: Option<Micros>,
+    /// When the last of the calls is due.
+    due_us: Option<Micros>,
 }
 
 async fn lane(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Batch>) -> anyhow::Result<()> {
     while let Some(batch) = waiting.recv().await {
-        shared.pace.wait(batch.calls, batch.first_us).await;
+        shared.pace.wait(batch.calls, batch.due_us).await;
         let rejected = deliver(&shared, &batch).await?;
         shared.rejected.fetch_add(rejected, Ordering::Relaxed);
         let sent = shared.sent.fetch_add(batch.calls, Ordering::Relaxed) + batch.calls;
@@ -333,7 +332,7 @@ async fn deliver(shared: &Shared, batch: &Batch) -> anyhow::Result<u64> {
 #[derive(Clone, Copy)]
 struct Cut {
     calls: usize,
-    /// Event time that one batch may span, so that a replay does not come in jerks.
+    /// The time that one batch may span, so that what is sent live does not come in jerks.
     span_us: Option<Micros>,
 }
 
@@ -346,31 +345,37 @@ fn batch_calls(options: &Options) -> usize {
 struct Filling {
     body: Vec<u8>,
     calls: u64,
+    /// When the first and the last of the calls are due.
     first_us: Option<Micros>,
+    last_us: Option<Micros>,
 }
 
 impl Filling {
     fn new() -> Self {
-        Self { body: HEAD.to_vec(), calls: 0, first_us: None }
+        Self { body: HEAD.to_vec(), calls: 0, first_us: None, last_us: None }
     }
 
     fn take(&mut self) -> Batch {
         let mut full = std::mem::replace(self, Self::new());
         full.body.extend_from_slice(TAIL);
-        Batch { body: full.body.into(), calls: full.calls, first_us: full.first_us }
+        Batch { body: full.body.into(), calls: full.calls, due_us: full.last_us }
     }
 
     fn is_full_before(&self, call: &Outgoing, cut: Cut) -> bool {
         if self.calls == 0 {
             return false;
         }
-        let spans = match (cut.span_us, self.first_us, call.time_us) {
-            (Some(span), Some(first), Some(now)) => now.saturating_sub(first) > span,
-            _ => false,
-        };
-        spans
+        self.spans_more(call, cut)
             || self.calls as usize >= cut.calls
             || self.body.len() + call.json.len() + 1 + TAIL.len() > BATCH_BYTES_MAX
+    }
+
+    /// `call` is so much later than the first one here that this batch goes without it.
+    fn spans_more(&self, call: &Outgoing, cut: Cut) -> bool {
+        match (cut.span_us, self.first_us, call.due_us) {
+            (Some(span), Some(first), Some(due)) => due.saturating_sub(first) > span,
+            _ => false,
+        }
     }
 
     fn push(&mut self, call: &Outgoing) {
@@ -379,7 +384,8 @@ impl Filling {
         }
         self.body.extend_from_slice(&call.json);
         self.calls += 1;
-        self.first_us = self.first_us.or(call.time_us);
+        self.first_us = self.first_us.or(call.due_us);
+        self.last_us = self.last_us.max(call.due_us);
     }
 }
 
@@ -395,6 +401,9 @@ fn fill(
     for call in source {
         let refused = match call {
             Ok(call) if call.json.len() <= CALL_BYTES_MAX => {
+                if !send_spanned(&mut filling, queues, &call, cut) {
+                    return Ok(skipped);
+                }
                 let lane = partition_of(call.key.as_bytes(), lanes) as usize;
                 if filling[lane].is_full_before(&call, cut) && queues[lane].blocking_send(filling[lane].take()).is_err()
                 {
@@ -424,38 +433,39 @@ fn fill(
     Ok(skipped)
 }
 
+/// Sends every batch whose time is over by `call`: a lane whose users are quiet would keep its batch until they are not. False
+/// when a lane has failed and said why.
+fn send_spanned(filling: &mut [Filling], queues: &[mpsc::Sender<Batch>], call: &Outgoing, cut: Cut) -> bool {
+    if cut.span_us.is_none() {
+        return true;
+    }
+    let over = filling.iter_mut().zip(queues).filter(|(batch, _)| batch.spans_more(call, cut));
+    over.into_iter().all(|(batch, queue)| queue.blocking_send(batch.take()).is_ok())
+}
+
 /// When each batch may go.
 struct Pace {
     start: Instant,
     rate: Option<u32>,
-    speed: Option<f64>,
+    /// The moment that `start` is taken for; calls go when they are due.
+    live_from: Option<Micros>,
     scheduled: AtomicU64,
-    first_us: std::sync::OnceLock<Micros>,
-}
-
-fn first_time() -> std::sync::OnceLock<Micros> {
-    std::sync::OnceLock::new()
 }
 
 impl Pace {
-    async fn wait(&self, calls: u64, first_us: Option<Micros>) {
+    async fn wait(&self, calls: u64, due_us: Option<Micros>) {
         if let Some(rate) = self.rate {
             let before = self.scheduled.fetch_add(calls, Ordering::Relaxed);
             #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 events")]
             let due = Duration::from_secs_f64(before as f64 / f64::from(rate));
             sleep_until(self.start + due).await;
         }
-        if let (Some(speed), Some(time)) = (self.speed, first_us) {
-            let origin = *self.first_us.get_or_init(|| time);
-            let elapsed = u64::try_from(time.saturating_sub(origin)).unwrap_or(0);
-            sleep_until(self.start + Duration::from_micros(elapsed).div_f64(speed)).await;
+        if let (Some(from), Some(due)) = (self.live_from, due_us) {
+            // The last call of the batch decides: none is sent before it happened.
+            let elapsed = u64::try_from(due.saturating_sub(from)).unwrap_or(0);
+            sleep_until(self.start + Duration::from_micros(elapsed)).await;
         }
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a float cast saturates, and a span that long is no bound")]
-fn micros(value: f64) -> Micros {
-    value as Micros
 }
 
 /// A bar on a terminal, plain lines in a pipe; on standard error, so that results can be piped.

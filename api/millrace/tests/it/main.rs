@@ -6,6 +6,7 @@
     reason = "tests: a failure is a panic, and time here is real"
 )]
 
+mod backup;
 mod crash;
 mod full_disk;
 mod hostile;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
-use millrace_embedded::{Batch as Writes, Durability, Embedded, Slice, Space};
+use millrace_embedded::{Batch as Writes, Durability, Embedded, Slice, Snapshot, Space};
 use millrace_events::{PARTITIONS_MAX, Topic, TopicPartition};
 use tokio::sync::oneshot;
 
@@ -88,7 +88,7 @@ impl FjallLog {
         for topic in Topic::ALL {
             for partition in 0..topic.partitions(count) {
                 let name = TopicPartition::new(topic, partition);
-                let space = embedded.space(&format!("log/{name}")).map_err(|e| storage(name, e))?;
+                let space = embedded.space(&space_name(name)).map_err(|e| storage(name, e))?;
                 partitions.push(Partition::open(name, space, &meta, options.tail_bytes_max)?);
             }
         }
@@ -110,6 +110,14 @@ impl FjallLog {
         let meta = embedded.space(META_SPACE).map_err(|e| storage_error("cannot open the log", e))?;
         let found = meta.get(LAYOUT_KEY).map_err(|e| storage_error("cannot read the log's layout", e))?;
         Ok(found.and_then(|found| Some(u32::from_be_bytes(found.get(1..)?.try_into().ok()?))))
+    }
+
+    /// What a partition holds in a snapshot of its database, for a backup.
+    ///
+    /// # Errors
+    /// As of [`FjallLog::open`].
+    pub fn bounds_in(snapshot: &Snapshot, of: TopicPartition) -> Result<Bounds> {
+        partition::bounds_in(snapshot, of, META_SPACE)
     }
 
     /// False from a failed write until the database takes writes again, and after [`FjallLog::close`].
@@ -220,6 +228,11 @@ impl Shared {
         let before: u32 = before.map(|topic| topic.partitions(self.count)).sum();
         Some((before + of.partition) as usize)
     }
+}
+
+/// The name of the space of a partition.
+fn space_name(of: TopicPartition) -> String {
+    format!("log/{of}")
 }
 
 fn check_layout(embedded: &Embedded, meta: &Space, count: u32) -> Result<()> {

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use millrace_embedded::{Batch as Writes, Durability, Embedded, Slice, Space};
+use millrace_embedded::{Batch as Writes, Durability, Embedded, Slice, Snapshot, Space};
 use millrace_events::TopicPartition;
 use tokio::sync::watch;
 
 use super::batch::{Batch, Taken, base_of, key_of};
-use super::storage;
+use super::{space_name, storage};
 use crate::{Bounds, Error, ErrorKind, Offset, Record, Result};
 
 /// The most batches fetched from disk at once.
@@ -274,6 +274,21 @@ impl Steps {
         self.last = (self.last * 2).clamp(1, FETCH_BATCHES_MAX).min(wanted);
         self.last
     }
+}
+
+/// What a partition holds in a snapshot: what [`Partition::open`] would find there.
+pub(super) fn bounds_in(snapshot: &Snapshot, name: TopicPartition, meta: &str) -> Result<Bounds> {
+    let space = space_name(name);
+    let hint = match snapshot.get(meta, start_key(name)).map_err(|e| storage(name, e))? {
+        Some(value) => base_of(&value)?,
+        None => 0,
+    };
+    let Some((base, value)) = snapshot.last(&space).map_err(|e| storage(name, e))? else { return Ok(Bounds::default()) };
+    let last = Batch::parse(base_of(&base)?, value)?;
+    let before = hint.checked_sub(1).map(key_of);
+    let first = snapshot.page(&space, before.as_ref().map(<[u8; 8]>::as_slice), 1).map_err(|e| storage(name, e))?;
+    let start = first.first().map_or(Ok(last.base), |(key, _)| base_of(key))?;
+    Ok(Bounds { start, end: last.end(), last_time: Some(last.last_time) })
 }
 
 fn newest(name: TopicPartition, space: &Space) -> Result<Option<Batch>> {

@@ -7,9 +7,12 @@ fn call(user: &str, properties: String) -> Call {
         kind: Kind::Track,
         message_id: "m-1".to_owned(),
         user_id: user.to_owned(),
+        is_anonymous: false,
         event: Cow::Borrowed("post_liked"),
         properties,
         time_us: 1_420_070_400_000_000,
+        sent_at_us: None,
+        due_us: 1_420_070_400_000_000,
     }
 }
 
@@ -32,4 +35,26 @@ fn any_text_survives_encoding() {
         assert_eq!(value["userId"], json!(text));
         assert_eq!(value["properties"], json!({"text": text, "tags": [text]}));
     }
+}
+
+#[test]
+fn what_a_call_says_about_itself_stands_where_a_client_puts_it() {
+    #[track_caller]
+    fn check(call: Call, sent: Value, recorded: Value) {
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        call.write_json(&mut one);
+        call.write_recorded(&mut other);
+        let pick = |json: &[u8]| -> Value {
+            let all: Value = serde_json::from_slice(json).unwrap();
+            json!([all["userId"], all["anonymousId"], all["sentAt"], all["receivedAt"]])
+        };
+        assert_eq!((pick(&one), pick(&other)), (sent, recorded));
+    }
+    let plain = call("ann", Properties::new().end());
+    check(plain.clone(), json!(["ann", null, null, null]), json!(["ann", null, null, null]));
+    let anonymous = Call { is_anonymous: true, ..plain.clone() };
+    check(anonymous, json!([null, "ann", null, null]), json!([null, "ann", null, null]));
+    let late = Call { due_us: plain.time_us + 1_000_000, sent_at_us: Some(plain.time_us + 60_000_000), ..plain };
+    let sent = "2015-01-01T00:01:00Z";
+    check(late, json!(["ann", null, sent, null]), json!(["ann", null, sent, "2015-01-01T00:00:01Z"]));
 }

@@ -35,7 +35,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use millrace_events::{ID_BYTES_MAX, Kind, Micros, check_id, fold_name, parse_rfc3339};
+use millrace_events::{ID_BYTES_MAX, Micros, check_id, fold_name, parse_rfc3339};
 use serde::Deserialize;
 
 use super::{ImportError, Lines, Place};
@@ -186,14 +186,13 @@ impl Event<'_> {
     }
 
     fn post(&self) -> Call {
-        Call {
-            kind: Kind::Track,
-            message_id: format!("{POST_PREFIX}{}", self.repo),
-            user_id: self.owner().to_owned(),
-            event: Cow::Borrowed("post_created"),
-            properties: self.content().end(),
-            time_us: self.time_us,
-        }
+        Call::track(
+            format!("{POST_PREFIX}{}", self.repo),
+            self.owner().to_owned(),
+            Cow::Borrowed("post_created"),
+            self.content(),
+            self.time_us,
+        )
     }
 
     fn call(&self) -> Call {
@@ -208,14 +207,8 @@ impl Event<'_> {
             (name, Some(action), _) if name.starts_with("repo_") => base.text("action", action),
             _ => base,
         };
-        Call {
-            kind: Kind::Track,
-            message_id: format!("{EVENT_PREFIX}{}", self.id),
-            user_id: self.actor.as_ref().to_owned(),
-            event,
-            properties: with_detail.end(),
-            time_us: self.time_us,
-        }
+        let message_id = format!("{EVENT_PREFIX}{}", self.id);
+        Call::track(message_id, self.actor.as_ref().to_owned(), event, with_detail, self.time_us)
     }
 
     fn name(&self) -> Cow<'static, str> {

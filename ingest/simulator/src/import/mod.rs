@@ -1,4 +1,4 @@
-//! Recorded logs as calls: files in the order given, lines in the order of the file.
+//! Recorded logs as calls: files in the order given, lines in the order of the file, unless a format says otherwise.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 pub mod gharchive;
+mod retime;
 pub mod segment;
+pub mod stackexchange;
+
+pub use retime::Retime;
 
 /// The longest line that is read. A push with thousands of commits is a few hundred kilobytes.
 pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;

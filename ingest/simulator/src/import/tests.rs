@@ -3,6 +3,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use millrace_events::{Micros, parse_rfc3339};
 use serde_json::{Value, json};
 
 use super::*;
@@ -182,14 +183,229 @@ fn when_it_was_sent_is_not_passed_on() {
     let out = segment(r#"{"messageId":"m","sentAt":"2020-01-01T00:00:00Z","timestamp":"2019-01-01T00:00:00Z"}"#);
     let json: Value = serde_json::from_slice(&out[0].json).unwrap();
     assert_eq!(json, json!({"messageId": "m", "timestamp": "2019-01-01T00:00:00Z"}));
-    assert_eq!(out[0].time_us, Some(1_546_300_800_000_000));
+    assert_eq!(out[0].due_us, Some(1_546_300_800_000_000));
+}
+
+fn xml(dir: &tempfile::TempDir, root: &str, rows: &str) -> PathBuf {
+    let content = format!("\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<{root}>\n{rows}\n</{root}>");
+    file(dir, &format!("{root}.xml.gz"), &gz(content.as_bytes()))
+}
+
+/// Imports `rows` as one file of `root` and returns each call as JSON.
+fn stack(root: &str, rows: &str) -> Vec<Value> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = xml(&dir, root, rows);
+    stackexchange::calls(vec![path]).map(|call| serde_json::from_slice(&call.unwrap().encode().json).unwrap()).collect()
+}
+
+#[test]
+fn each_kind_of_row_becomes_its_action() {
+    #[track_caller]
+    fn check(root: &str, row: &str, expected: Value) {
+        let mut expected = expected;
+        expected["type"] = json!("track");
+        assert_eq!(stack(root, row), [expected]);
+    }
+    let noon = r#"CreationDate="2018-03-12T12:00:00.500""#;
+    let at_noon = "2018-03-12T12:00:00.5Z";
+    check(
+        "users",
+        &format!(r#"  <row Id="-1" {noon} DisplayName="Zoë &amp; Co" Location="x" />"#),
+        json!({"messageId": "se-user--1", "userId": "se-u-1", "event": "user_registered", "timestamp": at_noon,
+            "properties": {"handle": "Zoë & Co", "name": "Zoë & Co"}}),
+    );
+    check(
+        "posts",
+        &format!(
+            r#"<row Id="3" PostTypeId="1" {noon} OwnerUserId="7" Title="Is 1 &lt; 2?" Tags="&lt;a&gt;&lt;b-c&gt;" Body="&lt;p&gt;&quot;x&quot;&#xA;y&lt;/p&gt;" />"#
+        ),
+        json!({"messageId": "se-post-3", "userId": "se-u7", "event": "post_created", "timestamp": at_noon, "properties": {
+            "post_id": "se-p3", "text": "Is 1 < 2?\n\n<p>\"x\"\ny</p>", "tags": ["a", "b-c"], "kind": "text"}}),
+    );
+    check(
+        "posts",
+        &format!(r#"<row Id="4" PostTypeId="2" ParentId="3" {noon} OwnerDisplayName="user12" Body="yes" />"#),
+        json!({"messageId": "se-post-4", "anonymousId": "se-name-user12", "event": "post_created", "timestamp": at_noon,
+            "properties": {"post_id": "se-p4", "text": "yes", "tags": [], "kind": "text", "reply_to": "se-p3"}}),
+    );
+    check(
+        "posts",
+        &format!(r#"<row Id="5" PostTypeId="4" {noon} />"#),
+        json!({"messageId": "se-post-5", "anonymousId": "se-post-5-actor", "event": "wiki_written", "timestamp": at_noon,
+            "properties": {"post_id": "se-p5", "post_type": "4"}}),
+    );
+    check(
+        "comments",
+        &format!(r#"<row Id="9" PostId="3" Text="why&#x3F;" {noon} UserId="26" />"#),
+        json!({"messageId": "se-comment-9", "userId": "se-u26", "event": "post_commented", "timestamp": at_noon,
+            "properties": {"post_id": "se-p3", "comment_id": "se-c9", "text": "why?"}}),
+    );
+    check(
+        "badges",
+        r#"<row Id="1" UserId="13" Name="Informed" Date="2018-03-12T12:00:00.500" Class="3" TagBased="False" />"#,
+        json!({"messageId": "se-badge-1", "userId": "se-u13", "event": "badge_awarded", "timestamp": at_noon,
+            "properties": {"badge": "Informed"}}),
+    );
+    check(
+        "postlinks",
+        &format!(r#"<row Id="1" {noon} PostId="7" RelatedPostId="3" LinkTypeId="1" />"#),
+        json!({"messageId": "se-link-1", "anonymousId": "se-link-1-actor", "event": "post_linked", "timestamp": at_noon,
+            "properties": {"post_id": "se-p7", "target_post_id": "se-p3", "link_type": "1"}}),
+    );
+    assert_eq!(stack("tags", r#"<row Id="1" TagName="simulation" Count="26" />"#), Vec::<Value>::new());
+}
+
+#[test]
+fn a_vote_is_a_like_only_when_the_voter_is_known() {
+    #[track_caller]
+    fn check(kind: u32, voter: &str, event: &str, properties: Value) {
+        let row =
+            format!(r#"<row Id="8" PostId="3" VoteTypeId="{kind}" {voter} CreationDate="2018-03-12T00:00:00.000" />"#);
+        let call = stack("votes", &row).remove(0);
+        assert_eq!((&call["event"], &call["properties"]), (&json!(event), &properties));
+        assert_eq!(call["messageId"], "se-vote-8");
+        assert_eq!(call["timestamp"], "2018-03-12T23:59:59.999Z", "the end of the day that is all the dump says");
+        let actor = if voter.is_empty() { "anonymousId" } else { "userId" };
+        assert!(call[actor].is_string(), "{call}");
+    }
+    let voted = |vote: &str| json!({"post_id": "se-p3", "vote": vote});
+    check(2, r#"UserId="4""#, "post_liked", json!({"post_id": "se-p3"}));
+    check(2, "", "post_voted", voted("up"));
+    check(3, "", "post_voted", voted("down"));
+    check(3, r#"UserId="4""#, "post_voted", voted("down"));
+    check(5, r#"UserId="4""#, "post_saved", json!({"post_id": "se-p3"}));
+    check(8, r#"UserId="4""#, "post_voted", voted("bounty_start"));
+    check(99, "", "post_voted", voted("type_99"));
+}
+
+#[test]
+fn rows_of_all_files_come_in_order_of_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |id: u32, second: u32, rest: &str| {
+        format!(r#"<row Id="{id}" CreationDate="2018-01-01T00:00:{second:02}.000" {rest} />"#)
+    };
+    let comment = r#"PostId="1" UserId="1" Text="t""#;
+    let post = r#"PostTypeId="1" OwnerUserId="1" Title="t" Body="b""#;
+    let paths = vec![
+        xml(&dir, "comments", &[row(1, 9, comment), row(2, 3, comment), row(3, 5, comment)].join("\n")),
+        xml(&dir, "posts", &[row(1, 3, post), row(2, 4, post)].join("\n")),
+        xml(&dir, "users", &[row(5, 3, ""), row(6, 1, "")].join("\n")),
+    ];
+    let ids = |paths: Vec<PathBuf>| -> Vec<String> {
+        stackexchange::calls(paths).map(|call| call.unwrap().message_id).collect()
+    };
+    let by_time = ["se-user-6", "se-user-5", "se-post-1", "se-comment-2", "se-post-2", "se-comment-3", "se-comment-1"];
+    assert_eq!(ids(paths.clone()), by_time);
+    assert_eq!(ids(paths.into_iter().rev().collect()), by_time, "whichever file is named first");
+}
+
+#[test]
+fn a_bad_row_is_named_and_costs_only_itself() {
+    #[track_caller]
+    fn check(bad: &str, reason: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let good = r#"<row Id="1" CreationDate="2018-01-01T00:00:00" DisplayName="a" />"#;
+        let path = xml(&dir, "users", &format!("{good}\n{bad}\n{}", good.replace("\"1\"", "\"2\"")));
+        let (good, bad): (Vec<_>, Vec<_>) = stackexchange::calls(vec![path]).partition(Result::is_ok);
+        assert_eq!((good.len(), bad.len()), (2, 1));
+        let error = bad.into_iter().next().unwrap().unwrap_err();
+        assert!(error.is_one_line());
+        assert!(error.to_string().contains(":4: ") && error.to_string().contains(reason), "{error}");
+    }
+    check("garbage", "not a <row …/>");
+    check("<rows Id=\"1\" />", "not a <row …/>");
+    check("<row Id=\"3\" DisplayName=\"a\" />", "no CreationDate");
+    check("<row CreationDate=\"2018-01-01T00:00:00\" />", "no Id");
+    check("<row Id=\"x\" CreationDate=\"2018-01-01T00:00:00\" />", "\"x\" is not a number");
+    check("<row Id=\"3\" CreationDate=\"yesterday\" />", "CreationDate");
+    check("<row Id=\"3\" CreationDate=\"2018-01-01T00:00:00\" DisplayName=\"&nope;\" />", "DisplayName");
+    check("<row Id=\"3\" Id=\"3\" />", "not a row");
+    check("<row Id=\"3 />", "not a row");
+    check(&format!("<row Id=\"{}\" />", "1".repeat(LINE_BYTES_MAX)), "longer than");
+}
+
+#[test]
+fn a_file_that_is_no_dump_is_the_end_and_one_that_is_cut_short_is_said() {
+    #[track_caller]
+    fn check(content: &str, calls: usize, is_one_line: bool, reason: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(&dir, "a.xml", content.as_bytes());
+        let (good, bad): (Vec<_>, Vec<_>) = stackexchange::calls(vec![path]).partition(Result::is_ok);
+        assert_eq!((good.len(), bad.len()), (calls, 1));
+        let error = bad.into_iter().next().unwrap().unwrap_err();
+        assert_eq!(error.is_one_line(), is_one_line);
+        let why = format!("{error} {:?}", std::error::Error::source(&error).map(ToString::to_string));
+        assert!(why.contains(reason), "{why}");
+    }
+    check("", 0, false, "is empty");
+    check("{\"type\":\"track\"}", 0, false, "does not begin with an XML element");
+    check("<posthistory>\n</posthistory>", 0, false, "only users, posts, comments");
+    let row = r#"<row Id="1" CreationDate="2018-01-01T00:00:00" />"#;
+    check(&format!("<?xml version=\"1.0\"?><users>\n{row}\n"), 1, true, "a.xml:2: the file is cut short after this");
+    let dir = tempfile::tempdir().unwrap();
+    let many = vec![xml(&dir, "users", row); stackexchange::FILES_MAX + 1];
+    let error = stackexchange::calls(many).next().unwrap().unwrap_err();
+    assert!(!error.is_one_line());
+}
+
+#[test]
+fn a_recording_is_moved_to_now_and_its_distances_divided() {
+    let second = 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let row = |id: u32, at: &str| format!(r#"<row Id="{id}" CreationDate="2018-01-01T00:{at}" />"#);
+    let path = xml(&dir, "users", &[row(1, "00:00"), row(2, "00:30"), row(3, "10:00")].join("\n"));
+    let start_us = 1_700_000_000 * second;
+    let mut retime = Retime::new(60.0, start_us);
+    let times: Vec<Micros> =
+        stackexchange::calls(vec![path]).map(|call| retime.call(call.unwrap()).time_us - start_us).collect();
+    assert_eq!(times, [0, second / 2, 10 * second]);
+    let mut slow = Retime::new(0.5, start_us);
+    let path = xml(&dir, "users", &[row(1, "00:01"), row(2, "00:00")].join("\n"));
+    let calls: Vec<crate::Call> = stackexchange::calls(vec![path]).map(|call| slow.call(call.unwrap())).collect();
+    assert_eq!(calls[1].time_us - start_us, 2 * second);
+    assert_eq!(calls[1].due_us, calls[1].time_us);
+}
+
+#[test]
+fn a_re_timed_segment_call_keeps_how_late_and_how_misdated_it_was() {
+    let retimed = |lines: &str, speed: f64| -> Vec<(Option<Micros>, Value)> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(&dir, "calls.ndjson", lines.as_bytes());
+        let start_us = parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
+        segment::calls(vec![path])
+            .retimed(Retime::new(speed, start_us))
+            .map(Result::unwrap)
+            .map(|out| (out.due_us.map(|us| us - start_us), serde_json::from_slice(&out.json).unwrap()))
+            .collect()
+    };
+    let lines = [
+        r#"{"messageId":"a","timestamp":"2019-01-01T00:00:10Z","sentAt":"2019-01-01T00:00:11Z","n":1.10}"#,
+        r#"{"messageId":"b","timestamp":"2019-01-01T00:00:00Z","receivedAt":"2019-01-01T00:01:10Z"}"#,
+        r#"{"messageId":"c","originalTimestamp":"2019-01-01T01:00:10Z","sentAt":"2019-01-01T01:00:20Z","receivedAt":"2019-01-01T00:01:20Z"}"#,
+        r#"{"messageId":"d","timestamp":"nonsense"}"#,
+        r#"{"messageId":"e"}"#,
+    ];
+    let out = retimed(&lines.join("\n"), 10.0);
+    let dues: Vec<Option<Micros>> = out.iter().map(|(due, _)| *due).collect();
+    assert_eq!(dues, [Some(0), Some(6_000_000), Some(7_000_000), None, None]);
+    let jsons: Vec<Value> = out.into_iter().map(|(_, json)| json).collect();
+    assert_eq!(
+        jsons,
+        [
+            json!({"messageId": "a", "timestamp": "2026-01-01T00:00:00Z", "n": 1.10}),
+            json!({"messageId": "b", "timestamp": "2025-12-31T23:59:59Z"}),
+            json!({"messageId": "c", "originalTimestamp": "2026-01-01T00:06:00Z", "sentAt": "2026-01-01T00:06:01Z"}),
+            json!({"messageId": "d", "timestamp": "nonsense"}),
+            json!({"messageId": "e"}),
+        ]
+    );
 }
 
 /// The folder with the public data sets, named by `MILLRACE_REAL_DATA`.
 fn real_data() -> Option<PathBuf> {
     let folder = std::env::var_os("MILLRACE_REAL_DATA").map(PathBuf::from);
     if folder.is_none() {
-        eprintln!("skipped: set MILLRACE_REAL_DATA to the folder that holds gharchive/ to run this test");
+        eprintln!("skipped: set MILLRACE_REAL_DATA to the folder that holds the public data sets to run this test");
     }
     folder
 }
@@ -212,4 +428,37 @@ fn the_seven_files_of_gh_archive_have_the_known_number_of_events() {
     assert_eq!(counts["post_shared"], 435 + 4_149);
     assert_eq!(counts["post_commented"], 1_301 + 14_113);
     assert_eq!(counts["post_edited"] + counts["repo_pushed"], 8_430 + 64_424);
+}
+
+#[test]
+fn the_dump_of_a_whole_site_has_the_known_numbers_and_comes_in_order() {
+    let Some(folder) = real_data() else { return };
+    let paths: Vec<PathBuf> = std::fs::read_dir(folder.join("stackexchange-quantum"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains(".xml"))
+        .collect();
+    assert_eq!(paths.len(), 7);
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut last_us = Micros::MIN;
+    let mut ids = std::collections::BTreeSet::new();
+    for call in stackexchange::calls(paths) {
+        let call = call.unwrap();
+        assert!(call.time_us >= last_us);
+        last_us = call.time_us;
+        assert!(ids.insert(call.message_id), "a message id twice");
+        *counts.entry(call.event.into_owned()).or_default() += 1;
+    }
+    let expected = [
+        ("badge_awarded", 4_671),
+        ("post_commented", 3_413),
+        ("post_created", 612 + 1_060),
+        ("post_linked", 327),
+        ("post_saved", 710),
+        ("post_voted", 12_560 - 710),
+        ("user_registered", 3_461),
+        ("wiki_written", 157 + 157),
+    ];
+    let counts: Vec<(&str, u64)> = counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    assert_eq!(counts, expected);
 }

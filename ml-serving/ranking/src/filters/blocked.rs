@@ -3,7 +3,7 @@
 use crate::hydrate::{Hydrated, Viewer};
 
 pub(crate) fn check(viewer: &Viewer, candidate: &Hydrated) -> Option<&'static str> {
-    let author = &candidate.candidate.author_id;
+    let author = candidate.author();
     if viewer.blocked.contains(author) {
         return Some("the viewer blocks the author");
     }

@@ -10,7 +10,16 @@ mod own;
 mod seen;
 
 use crate::hydrate::{Hydrated, Viewer};
-use crate::slate::Filtered;
+
+/// A candidate that may not be shown.
+#[derive(Debug)]
+pub(crate) struct Removed {
+    pub(crate) hydrated: Hydrated,
+    /// The filter that removed it.
+    pub(crate) filter: &'static str,
+    /// In words.
+    pub(crate) why: &'static str,
+}
 
 /// One rule: why `candidate` may not be shown to `viewer`, or `None` when it may.
 type Filter = fn(viewer: &Viewer, candidate: &Hydrated) -> Option<&'static str>;
@@ -28,14 +37,14 @@ const FILTERS: &[(&str, Filter)] = &[
 ];
 
 /// Splits candidates into what may be shown, in the same order, and what was removed and why.
-pub(crate) fn filter(viewer: &Viewer, candidates: Vec<Hydrated>) -> (Vec<Hydrated>, Vec<Filtered>) {
+pub(crate) fn filter(viewer: &Viewer, candidates: Vec<Hydrated>) -> (Vec<Hydrated>, Vec<Removed>) {
     let mut kept = Vec::with_capacity(candidates.len());
     let mut removed = Vec::new();
-    for candidate in candidates {
-        let objection = FILTERS.iter().find_map(|(name, check)| Some((*name, check(viewer, &candidate)?)));
+    for hydrated in candidates {
+        let objection = FILTERS.iter().find_map(|(name, check)| Some((*name, check(viewer, &hydrated)?)));
         match objection {
-            Some((filter, why)) => removed.push(Filtered { post_id: candidate.candidate.post_id, filter, why }),
-            None => kept.push(candidate),
+            Some((filter, why)) => removed.push(Removed { hydrated, filter, why }),
+            None => kept.push(hydrated),
         }
     }
     (kept, removed)

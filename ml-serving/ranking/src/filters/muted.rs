@@ -3,5 +3,5 @@
 use crate::hydrate::{Hydrated, Viewer};
 
 pub(crate) fn check(viewer: &Viewer, candidate: &Hydrated) -> Option<&'static str> {
-    viewer.muted.contains(&candidate.candidate.author_id).then_some("the viewer mutes the author")
+    viewer.muted.contains(candidate.author()).then_some("the viewer mutes the author")
 }

@@ -3,5 +3,5 @@
 use crate::hydrate::{Hydrated, Viewer};
 
 pub(crate) fn check(viewer: &Viewer, candidate: &Hydrated) -> Option<&'static str> {
-    (candidate.candidate.author_id == viewer.id).then_some("the viewer wrote the post")
+    (candidate.author() == viewer.id).then_some("the viewer wrote the post")
 }

@@ -1,10 +1,14 @@
 use super::*;
-use crate::sources::Candidate;
+use crate::sources::{Candidate, Source};
 use millrace_feature_store::views::{EngagementRecord, PostRecord, SeenRecord};
 
 fn by(author: &str) -> Hydrated {
-    let candidate =
-        Candidate { post_id: "p".to_owned(), author_id: author.to_owned(), listed_us: 0, reason: "follows" };
+    let candidate = Candidate {
+        post_id: "p".to_owned(),
+        source: Source::Follows,
+        listed_by: Some(author.to_owned()),
+        listed_us: 0,
+    };
     let post = PostRecord { author_id: author.to_owned(), ..PostRecord::default() };
     Hydrated { candidate, post: Some(post), engagement: EngagementRecord::default(), seen: None }
 }

@@ -1,7 +1,11 @@
 //! What is known about the viewer and the candidates, in as few batched reads as possible.
 
 mod candidates;
+mod taste;
 mod viewer;
 
-pub(crate) use candidates::{Hydrated, hydrate};
-pub(crate) use viewer::{Reaction, Viewer, read_viewer};
+pub(crate) use candidates::{Hydrated, hydrate, join};
+#[cfg(test)]
+pub(crate) use taste::Reaction;
+pub(crate) use taste::{Taste, read_taste};
+pub(crate) use viewer::{Viewer, read_viewer};

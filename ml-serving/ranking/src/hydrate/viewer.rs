@@ -1,7 +1,6 @@
-//! The viewer: whom they follow, block and mute, who blocks them, and what they last reacted to.
+//! The viewer: whom they follow, block and mute, and who blocks them.
 
-use millrace_events::ActionKind;
-use millrace_feature_store::views::{self, BLOCKED, BLOCKED_BY, FOLLOWING, MUTED, REACTIONS, REACTIONS_MAX};
+use millrace_feature_store::views::{self, BLOCKED, BLOCKED_BY, FOLLOWING, MUTED};
 use millrace_feature_store::{ListItem, OnlineStore};
 use rustc_hash::FxHashSet;
 
@@ -19,19 +18,10 @@ pub(crate) struct Viewer {
     pub(crate) blocked: FxHashSet<String>,
     pub(crate) blocked_by: FxHashSet<String>,
     pub(crate) muted: FxHashSet<String>,
-    pub(crate) reactions: Vec<Reaction>,
 }
 
-/// One thing the viewer did to a post.
-#[derive(Debug)]
-pub(crate) struct Reaction {
-    pub(crate) kind: ActionKind,
-    pub(crate) post_id: String,
-    pub(crate) at_us: i64,
-}
-
-/// Reads the viewer; their reactions only when a ranking needs them.
-pub(crate) async fn read_viewer(store: &dyn OnlineStore, id: &str, with_reactions: bool) -> Result<Viewer> {
+/// Reads the viewer `id`.
+pub(crate) async fn read_viewer(store: &dyn OnlineStore, id: &str) -> Result<Viewer> {
     let views = [FOLLOWING, BLOCKED, BLOCKED_BY, MUTED];
     let lists = views.map(|view| views::list(view, id));
     let heads = store.heads(&lists, RELATIONS_PAGE.max(AUTHORS_MAX)).await?;
@@ -52,20 +42,9 @@ pub(crate) async fn read_viewer(store: &dyn OnlineStore, id: &str, with_reaction
             page = store.page(list, Some(&last), RELATIONS_PAGE).await?;
         }
     }
-    if with_reactions {
-        let list = views::list(REACTIONS, id);
-        let head = store.heads(&[list], REACTIONS_MAX).await?.pop().unwrap_or_default();
-        viewer.reactions = head.into_iter().filter_map(reaction).collect();
-    }
     Ok(viewer)
 }
 
 fn member_id(item: ListItem) -> Option<String> {
     String::from_utf8(item.member.into()).ok()
-}
-
-fn reaction(item: ListItem) -> Option<Reaction> {
-    let (&kind, post) = item.member.split_first()?;
-    let kind = ActionKind::try_from(i32::from(kind)).ok()?;
-    Some(Reaction { kind, post_id: String::from_utf8(post.to_vec()).ok()?, at_us: item.score })
 }

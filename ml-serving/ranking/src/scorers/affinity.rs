@@ -4,7 +4,7 @@ use millrace_events::ActionKind;
 use rustc_hash::FxHashMap;
 
 use super::decay;
-use crate::hydrate::Reaction;
+use crate::hydrate::Taste;
 
 /// A reaction loses half of its weight in this time.
 const HALF_LIFE_US: i64 = 14 * 24 * 3600 * 1_000_000;
@@ -18,11 +18,11 @@ pub(crate) struct Affinity {
 }
 
 impl Affinity {
-    /// From the viewer's reactions, newest first, and who wrote the posts.
-    pub(crate) fn new(reactions: &[Reaction], authors: &FxHashMap<String, String>, now_us: i64) -> Self {
+    /// From what the viewer last reacted to.
+    pub(crate) fn new(taste: &Taste, now_us: i64) -> Self {
         let mut affinity = Self::default();
-        for reaction in reactions {
-            let Some(author) = authors.get(&reaction.post_id) else { continue };
+        for reaction in &taste.reactions {
+            let Some(author) = taste.authors.get(&reaction.post_id) else { continue };
             let gain = weight(reaction.kind) * decay(now_us.saturating_sub(reaction.at_us), HALF_LIFE_US);
             *affinity.weights.entry(author.clone()).or_default() += gain;
         }

@@ -11,11 +11,11 @@ use crate::slate::Parts;
 
 /// The parts of `candidate`'s score.
 pub(crate) fn score(candidate: &Hydrated, affinity: &Affinity, now_us: i64) -> Parts {
-    let created_us = candidate.post.as_ref().map_or(candidate.candidate.listed_us, |post| post.created_at_us);
     Parts {
-        recency: recency::score(created_us, now_us),
-        affinity: affinity.of(&candidate.candidate.author_id),
+        recency: recency::score(candidate.created_us(), now_us),
+        affinity: affinity.of(candidate.author()),
         engagement: engagement::score(&candidate.engagement),
+        source: 1.0,
         diversity: 1.0,
     }
 }

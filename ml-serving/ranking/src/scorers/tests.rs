@@ -2,7 +2,7 @@ use millrace_events::ActionKind;
 use millrace_feature_store::views::EngagementRecord;
 
 use super::*;
-use crate::hydrate::Reaction;
+use crate::hydrate::{Reaction, Taste};
 
 const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
@@ -26,7 +26,7 @@ fn affinity_of(reactions: &[(ActionKind, &str, i64)]) -> f64 {
     let reactions: Vec<_> = reactions.iter().map(reaction).collect();
     let authors = [("b1", "bob"), ("b2", "bob"), ("c1", "cid")];
     let authors = authors.iter().map(|(post, author)| ((*post).to_owned(), (*author).to_owned())).collect();
-    Affinity::new(&reactions, &authors, 14 * DAY_US).of("bob")
+    Affinity::new(&Taste { reactions, authors }, 14 * DAY_US).of("bob")
 }
 
 #[test]

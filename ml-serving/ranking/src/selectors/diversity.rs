@@ -15,20 +15,20 @@ const FACTOR_MIN: f64 = 0.1;
 /// depend on the other authors, and sorting by the result is the same as choosing greedily.
 pub(crate) fn spread(mut scored: Vec<(Hydrated, Parts, f64)>) -> Vec<Scored> {
     scored.sort_by(|(a, _, a_score), (b, _, b_score)| {
-        let (a, b) = (&a.candidate, &b.candidate);
-        b_score.total_cmp(a_score).then(b.listed_us.cmp(&a.listed_us)).then_with(|| a.post_id.cmp(&b.post_id))
+        let newer = b.created_us().cmp(&a.created_us());
+        b_score.total_cmp(a_score).then(newer).then_with(|| a.candidate.post_id.cmp(&b.candidate.post_id))
     });
     let mut factors: FxHashMap<String, f64> = FxHashMap::default();
     let mut spread = Vec::with_capacity(scored.len());
     for (hydrated, mut parts, score) in scored {
-        let author = &hydrated.candidate.author_id;
+        let author = hydrated.author();
         parts.diversity = match factors.get_mut(author) {
             Some(factor) => {
                 *factor = (*factor * REPEAT_FACTOR).max(FACTOR_MIN);
                 *factor
             }
             None => {
-                factors.insert(author.clone(), 1.0);
+                factors.insert(author.to_owned(), 1.0);
                 1.0
             }
         };

@@ -23,7 +23,7 @@ pub(crate) struct Scored {
 pub(crate) fn select(scored: Vec<(Hydrated, Parts, f64)>) -> Vec<Scored> {
     let mut slate = diversity::spread(scored);
     slate.sort_by(|a, b| {
-        let key = |s: &Scored| (Reverse(s.score), Reverse(s.hydrated.candidate.listed_us));
+        let key = |s: &Scored| (Reverse(s.score), Reverse(s.hydrated.created_us()));
         key(a).cmp(&key(b)).then_with(|| a.hydrated.candidate.post_id.cmp(&b.hydrated.candidate.post_id))
     });
     slate

@@ -1,13 +1,17 @@
 use millrace_feature_store::views::EngagementRecord;
 
 use super::*;
-use crate::sources::Candidate;
+use crate::sources::{Candidate, Source};
 
 #[track_caller]
 fn check(posts: &[(&str, &str, f64)], order: &[&str]) {
     let scored = |&(author, id, score): &(&str, &str, f64)| {
-        let candidate =
-            Candidate { post_id: id.to_owned(), author_id: author.to_owned(), listed_us: 0, reason: "follows" };
+        let candidate = Candidate {
+            post_id: id.to_owned(),
+            source: Source::Follows,
+            listed_by: Some(author.to_owned()),
+            listed_us: 0,
+        };
         let hydrated = Hydrated { candidate, post: None, engagement: EngagementRecord::default(), seen: None };
         (hydrated, Parts::default(), score)
     };

@@ -5,11 +5,8 @@ use std::cmp::Ordering;
 use millrace_feature_store::views;
 use millrace_feature_store::{ListItem, OnlineStore};
 
-use super::Candidate;
-use crate::{CANDIDATES_MAX, Result};
-
-/// The name of this source.
-pub(crate) const NAME: &str = "follows";
+use super::{Candidate, Source};
+use crate::{FOLLOWED_CANDIDATES_MAX, Result};
 
 /// About how many list items one pull reads; with more authors each gives fewer.
 const POSTS_READ_MAX: usize = 10_000;
@@ -21,7 +18,7 @@ pub(crate) async fn pull(store: &dyn OnlineStore, authors: &[String]) -> Result<
     if authors.is_empty() {
         return Ok(Vec::new());
     }
-    let per_author = (POSTS_READ_MAX / authors.len()).clamp(PER_AUTHOR_MIN, CANDIDATES_MAX);
+    let per_author = (POSTS_READ_MAX / authors.len()).clamp(PER_AUTHOR_MIN, FOLLOWED_CANDIDATES_MAX);
     let lists: Vec<_> = authors.iter().map(|author| views::list(views::AUTHOR_POSTS, author)).collect();
     let heads = store.heads(&lists, per_author).await?;
 
@@ -29,9 +26,9 @@ pub(crate) async fn pull(store: &dyn OnlineStore, authors: &[String]) -> Result<
     for (author, head) in heads.into_iter().enumerate() {
         newest.extend(head.into_iter().map(|item| Listed { item, author }));
     }
-    if newest.len() > CANDIDATES_MAX {
-        newest.select_nth_unstable_by(CANDIDATES_MAX, Listed::newest_first);
-        newest.truncate(CANDIDATES_MAX);
+    if newest.len() > FOLLOWED_CANDIDATES_MAX {
+        newest.select_nth_unstable_by(FOLLOWED_CANDIDATES_MAX, Listed::newest_first);
+        newest.truncate(FOLLOWED_CANDIDATES_MAX);
     }
     newest.sort_unstable_by(Listed::newest_first);
 
@@ -40,7 +37,8 @@ pub(crate) async fn pull(store: &dyn OnlineStore, authors: &[String]) -> Result<
     let candidates = newest.into_iter().filter_map(|Listed { item, author }| {
         // Members are ids, checked to be UTF-8 when they came in.
         let post_id = String::from_utf8(item.member.into()).ok()?;
-        Some(Candidate { post_id, author_id: authors[author].clone(), listed_us: item.score, reason: NAME })
+        let listed_by = Some(authors[author].clone());
+        Some(Candidate { post_id, source: Source::Follows, listed_by, listed_us: item.score })
     });
     Ok(candidates.collect())
 }

@@ -96,7 +96,7 @@ async fn affinity_and_engagement_move_posts_up() {
 }
 
 #[tokio::test]
-async fn who_follows_nobody_has_an_empty_feed_that_says_so() {
+async fn an_empty_platform_has_an_empty_feed_that_says_so() {
     let world = World::new().await;
     let slate = world.home("ann", 10, None).await;
     assert!(slate.items.is_empty() && slate.next_cursor.is_none());
@@ -109,7 +109,7 @@ async fn the_shape_of_an_explained_slate() {
     world.relate(FOLLOWING, "ann", "bob").await;
     world.post("bob", "b1", NOW_US - 6 * HOUR_US).await;
     let slate = world.home("ann", 1, None).await;
-    insta::assert_debug_snapshot!((&slate.slate, &slate.items, slate.model, &slate.explain), @r#"
+    insta::assert_debug_snapshot!((&slate.slate, &slate.items, slate.model, &slate.sources, &slate.explain), @r#"
     (
         "sl_c4a11b9f9fc5e721",
         [
@@ -123,17 +123,33 @@ async fn the_shape_of_an_explained_slate() {
         ],
         Model {
             name: "baseline",
-            version: "1",
+            version: "2",
         },
+        [
+            SourceReport {
+                name: "follows",
+                candidates: 1,
+                took_us: 0,
+                late: false,
+                failed: false,
+            },
+            SourceReport {
+                name: "trending",
+                candidates: 0,
+                took_us: 0,
+                late: false,
+                failed: false,
+            },
+            SourceReport {
+                name: "fresh",
+                candidates: 0,
+                took_us: 0,
+                late: false,
+                failed: false,
+            },
+        ],
         Some(
             Explain {
-                sources: [
-                    SourceReport {
-                        name: "follows",
-                        candidates: 1,
-                        took_us: 0,
-                    },
-                ],
                 filtered: [],
                 scores: [
                     ScoreParts {
@@ -142,6 +158,7 @@ async fn the_shape_of_an_explained_slate() {
                             recency: 0.5,
                             affinity: 0.0,
                             engagement: 0.09090909090909091,
+                            source: 1.0,
                             diversity: 1.0,
                         },
                     },
@@ -170,7 +187,7 @@ async fn impossible_queries_are_the_callers_to_fix() {
         ("eve", Some(cursor), "invalid_cursor"),
     ];
     for (viewer, cursor, code) in cases {
-        let query = HomeQuery { viewer: viewer.to_owned(), limit: 1, cursor, explain: false };
+        let query = HomeQuery { viewer: viewer.to_owned(), limit: 1, cursor, explain: false, record_rate: None };
         let error = world.ranker.home(query).await.unwrap_err();
         assert_eq!((error.kind(), error.code()), (ErrorKind::Invalid, code));
     }
@@ -186,5 +203,5 @@ async fn only_the_newest_candidates_count() {
         }
     }
     let slate = world.home("ann", 100, None).await;
-    assert_eq!(slate.explain.unwrap().sources[0].candidates, crate::CANDIDATES_MAX);
+    assert_eq!(slate.sources[0].candidates, crate::FOLLOWED_CANDIDATES_MAX);
 }

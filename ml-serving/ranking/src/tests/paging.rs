@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_events::ActionKind;
+use millrace_events::{ActionKind, Window};
 use millrace_feature_store::views::{BLOCKED, EngagementRecord, FOLLOWING};
 use proptest::prelude::*;
 
 use super::world::{HOUR_US, NOW_US, World};
 
-const AUTHORS: usize = 5;
+/// The viewer follows the first four of them.
+const AUTHORS: usize = 7;
+const FOLLOWED: usize = 4;
 
 /// What happens between two pages. Numbers choose an author, a post of the first snapshot, or a time.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ enum Change {
     Delete { post: usize },
     Block { author: usize },
     Unfollow { author: usize },
+    Follow { author: usize },
+    Rise { post: usize },
     Burst { author: usize },
     Clock { hours: i64 },
 }
@@ -34,9 +38,12 @@ fn change() -> impl Strategy<Value = Change> {
         6 => (post.clone(), 0..500u64).prop_map(|(post, likes)| Change::Like { post, likes }),
         3 => post.clone().prop_map(|post| Change::React { post }),
         2 => post.clone().prop_map(|post| Change::See { post }),
-        2 => post.prop_map(|post| Change::Delete { post }),
+        2 => post.clone().prop_map(|post| Change::Delete { post }),
+        2 => post.prop_map(|post| Change::Rise { post }),
         1 => author.clone().prop_map(|author| Change::Block { author }),
         1 => author.clone().prop_map(|author| Change::Unfollow { author }),
+        // Only of strangers: to follow again brings back what the unfollow took away.
+        1 => (FOLLOWED..AUTHORS).prop_map(|author| Change::Follow { author }),
         1 => author.prop_map(|author| Change::Burst { author }),
         1 => (0..100i64).prop_map(|hours| Change::Clock { hours }),
     ]
@@ -62,6 +69,7 @@ impl Reader {
         self.made += 1;
         let id = format!("new{}", self.made);
         self.world.post(author, &id, at).await;
+        self.world.fresh(&id, at).await;
     }
 
     fn lose_author(&mut self, author: &str) {
@@ -84,12 +92,17 @@ impl Reader {
             }
             Change::Unfollow { author } => {
                 self.world.remove(FOLLOWING, "ann", &format!("a{author}")).await;
-                self.lose_author(&format!("a{author}"));
+                // What a stranger wrote came without a follow, and needs none.
+                if author < FOLLOWED {
+                    self.lose_author(&format!("a{author}"));
+                }
             }
+            Change::Follow { author } => self.world.relate(FOLLOWING, "ann", &format!("a{author}")).await,
             Change::PostAtTimeOf { post }
             | Change::Like { post, .. }
             | Change::React { post }
             | Change::See { post }
+            | Change::Rise { post }
             | Change::Delete { post } => {
                 let Some((id, author, at)) = self.choose(post) else { return };
                 self.apply_to(change, &id, &author, at).await;
@@ -104,6 +117,7 @@ impl Reader {
                 let totals = EngagementRecord { likes, unique_viewers: likes, ..Default::default() };
                 self.world.engagement(id, totals).await;
             }
+            Change::Rise { .. } => self.world.trend(Window::Hour, &[(id, 99.0)]).await,
             Change::React { .. } => self.world.react("ann", ActionKind::PostShared, id).await,
             Change::See { .. } => {
                 self.world.seen("ann", id, false).await;
@@ -117,14 +131,28 @@ impl Reader {
     }
 }
 
+/// What brought a post: its author, or that it is one of every three that rose, or that it is new.
+fn reason(author: &str, id: &str) -> &'static str {
+    let number = |text: &str| text[1..].parse::<usize>().unwrap();
+    match number(author) {
+        author if author < FOLLOWED => "follows",
+        _ if number(id).is_multiple_of(3) => "trending",
+        _ => "fresh",
+    }
+}
+
 async fn check(posts: &[(usize, i64, u64)], limit: usize, changes: &[Vec<Change>]) {
     let mut reader = Reader { world: World::new().await, eligible: BTreeMap::new(), gone: BTreeSet::new(), made: 0 };
-    for author in 0..AUTHORS {
+    for author in 0..FOLLOWED {
         reader.world.relate(FOLLOWING, "ann", &format!("a{author}")).await;
     }
     for (nth, &(author, minutes, likes)) in posts.iter().enumerate() {
         let (author, id, at) = (format!("a{author}"), format!("p{nth:03}"), NOW_US - minutes * HOUR_US / 60);
         reader.world.post(&author, &id, at).await;
+        reader.world.fresh(&id, at).await;
+        if nth % 3 == 0 {
+            reader.world.trend(Window::Day, &[(&id, likes as f64)]).await;
+        }
         let totals = EngagementRecord { likes, unique_viewers: 2 * likes, ..Default::default() };
         reader.world.engagement(&id, totals).await;
         reader.eligible.insert(id, (author, at));
@@ -143,6 +171,7 @@ async fn check(posts: &[(usize, i64, u64)], limit: usize, changes: &[Vec<Change>
             assert!(!reader.gone.contains(&item.post_id), "{} was taken away before this page", item.post_id);
             assert!(served.insert(item.post_id.clone(), item.position).is_none(), "{} came twice", item.post_id);
             assert!(item.score <= last_score, "best first");
+            assert_eq!(item.reason, reason(author, &item.post_id), "the reason of the first page");
             last_score = item.score;
         }
         assert!(slate.items.len() == limit || slate.next_cursor.is_none(), "a page is full unless it is the last");

@@ -1,12 +1,15 @@
 //! A small world, written as pipelines would write it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millrace_events::{ActionKind, PostContent, Topic, TopicPartition};
+use millrace_events::{ActionKind, PostContent, Topic, TopicPartition, Window, partition_of};
 use millrace_feature_store::online::toy::ToyStore;
-use millrace_feature_store::views::{self, EngagementRecord, PostRecord, ProgressRecord, SeenRecord};
-use millrace_feature_store::{ListItem, OnlineStore as _, OnlineWrite, Version};
+use millrace_feature_store::views::{
+    self, EngagementRecord, PostRecord, ProgressRecord, SeenRecord, TrendItem, TrendKind, TrendsRecord,
+};
+use millrace_feature_store::{ListItem, OnlineStore as _, OnlineWrite, RecordKey, Version};
 use prost::Message;
 
 use crate::{HomeQuery, Ranker, RankerOptions, Slate};
@@ -20,15 +23,27 @@ pub(crate) struct World {
     store: ToyStore,
     pub(crate) ranker: Ranker,
     writes: u64,
+    /// What rises, by partition and window.
+    rising: BTreeMap<(u32, Window), Vec<TrendItem>>,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let store = ToyStore::new();
-        let ranker = Ranker::new(Arc::new(store.clone()), PARTITIONS, RankerOptions::default());
-        let mut world = Self { store, ranker, writes: 0 };
+        let mut world = Self::unapplied();
         world.clock(NOW_US).await;
         world
+    }
+
+    /// A world of which nothing has been applied.
+    pub(crate) fn unapplied() -> Self {
+        let store = ToyStore::new();
+        let ranker = Ranker::new(Arc::new(store.clone()), PARTITIONS, RankerOptions::default());
+        Self { store, ranker, writes: 0, rising: BTreeMap::new() }
+    }
+
+    /// What is stored.
+    pub(crate) fn store(&self) -> ToyStore {
+        self.store.clone()
     }
 
     fn version(&mut self) -> Version {
@@ -36,7 +51,7 @@ impl World {
         Version { generation: 0, offset: self.writes }
     }
 
-    async fn put(&mut self, key: millrace_feature_store::RecordKey, value: impl Message) {
+    async fn put(&mut self, key: RecordKey, value: impl Message) {
         let write = OnlineWrite::Put { key, value: value.encode_to_vec().into(), version: self.version() };
         self.store.write(vec![write]).await.unwrap();
     }
@@ -80,6 +95,30 @@ impl World {
         self.put(views::record(views::POST, id), post).await;
     }
 
+    /// A post among the newest of its partition.
+    pub(crate) async fn fresh(&mut self, id: &str, created_us: i64) {
+        let list = views::fresh_key(partition_of(id.as_bytes(), PARTITIONS));
+        let item = ListItem { score: created_us, member: id.to_owned().into() };
+        let write = OnlineWrite::Insert { list, item, version: self.version() };
+        self.store.write(vec![write]).await.unwrap();
+    }
+
+    /// Posts that rise, each in its partition, beside those that rose before.
+    pub(crate) async fn trend(&mut self, window: Window, posts: &[(&str, f64)]) {
+        for &(id, score) in posts {
+            let partition = partition_of(id.as_bytes(), PARTITIONS);
+            let items = self.rising.entry((partition, window)).or_default();
+            items.push(TrendItem { id: id.to_owned(), count: 9, baseline: 1.0, score });
+            items.sort_by(|a, b| b.score.total_cmp(&a.score));
+            let items = items.clone();
+            self.put_trends(views::trends_key(TrendKind::Posts, window, partition), items).await;
+        }
+    }
+
+    pub(crate) async fn put_trends(&mut self, key: RecordKey, items: Vec<TrendItem>) {
+        self.put(key, TrendsRecord { clock_us: NOW_US, items }).await;
+    }
+
     pub(crate) async fn engagement(&mut self, id: &str, totals: EngagementRecord) {
         self.put(views::record(views::ENGAGEMENT, id), totals).await;
     }
@@ -97,7 +136,7 @@ impl World {
     }
 
     pub(crate) async fn home(&self, viewer: &str, limit: usize, cursor: Option<String>) -> Slate {
-        let query = HomeQuery { viewer: viewer.to_owned(), limit, cursor, explain: true };
+        let query = HomeQuery { viewer: viewer.to_owned(), limit, cursor, explain: true, record_rate: None };
         self.ranker.home(query).await.unwrap()
     }
 }

@@ -8,12 +8,15 @@ use super::*;
 struct Scripted {
     answers: Mutex<Vec<Answer>>,
     offered: Mutex<Vec<(Bytes, bool)>>,
+    /// When each offer came.
+    at: Mutex<Vec<Instant>>,
 }
 
 #[async_trait]
 impl Door for Scripted {
     async fn batch(&self, body: Bytes) -> Answer {
         let answer = self.answers.lock().unwrap().pop().unwrap_or(Answer::Taken { rejected: 0 });
+        self.at.lock().unwrap().push(Instant::now());
         self.offered.lock().unwrap().push((body, matches!(answer, Answer::Taken { .. })));
         answer
     }
@@ -25,12 +28,12 @@ impl Door for Scripted {
 
 fn door(mut answers: Vec<Answer>) -> Arc<Scripted> {
     answers.reverse();
-    Arc::new(Scripted { answers: Mutex::new(answers), offered: Mutex::default() })
+    Arc::new(Scripted { answers: Mutex::new(answers), offered: Mutex::default(), at: Mutex::default() })
 }
 
 fn calls(n: u64) -> impl Iterator<Item = Result<Outgoing, ImportError>> + Send + 'static {
     (0..n).map(|i| {
-        Ok(Outgoing { key: format!("u{}", i % 7), time_us: Some(0), json: format!("[{},{i}]", i % 7).into_bytes() })
+        Ok(Outgoing { key: format!("u{}", i % 7), due_us: Some(0), json: format!("[{},{i}]", i % 7).into_bytes() })
     })
 }
 
@@ -91,7 +94,7 @@ async fn a_refusal_and_a_server_that_stays_away_end_it_with_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_lines_are_counted_and_a_missing_file_is_the_end() {
     let line = |line| ImportError::Line { path: PathBuf::from("a"), line, reason: "garbage".to_owned() };
-    let large = Outgoing { key: String::new(), time_us: None, json: vec![b' '; CALL_BYTES_MAX + 1] };
+    let large = Outgoing { key: String::new(), due_us: None, json: vec![b' '; CALL_BYTES_MAX + 1] };
     let source = calls(3).chain([Err(line(4)), Ok(large), Err(line(6))]).chain(calls(2));
     let report = send(door(vec![]), source, &options(), None, None).await.unwrap();
     assert_eq!((report.sent, report.skipped), (5, 2 + 1));
@@ -104,7 +107,7 @@ async fn bad_lines_are_counted_and_a_missing_file_is_the_end() {
 #[test]
 fn batches_stay_within_their_bounds() {
     let cut = Cut { calls: 500, span_us: Some(1_000) };
-    let call = |bytes: usize, time_us| Outgoing { key: String::new(), time_us: Some(time_us), json: vec![b'1'; bytes] };
+    let call = |bytes: usize, time_us| Outgoing { key: String::new(), due_us: Some(time_us), json: vec![b'1'; bytes] };
     let mut filling = Filling::new();
     assert!(!filling.is_full_before(&call(CALL_BYTES_MAX, 0), cut), "an empty batch takes anything");
     filling.push(&call(CALL_BYTES_MAX, 0));
@@ -117,4 +120,93 @@ fn batches_stay_within_their_bounds() {
     assert_eq!(batch_calls(&Options { rate: Some(3), ..options() }), 1);
     assert_eq!(batch_calls(&Options { rate: Some(100), ..options() }), 5);
     assert_eq!(batch_calls(&Options { rate: Some(1_000_000), ..options() }), 10);
+}
+
+const SECOND: Micros = 1_000_000;
+
+/// What was recorded for `user` at `seconds`, in the form of [`items`].
+fn recorded(user: u64, number: u64, seconds: f64) -> Outgoing {
+    #[expect(clippy::cast_possible_truncation, reason = "a few seconds in microseconds")]
+    let due_us = (seconds * SECOND as f64) as Micros;
+    Outgoing { key: format!("u{user}"), due_us: Some(due_us), json: format!("[{user},{number}]").into_bytes() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_calls_go_when_they_are_due_and_never_before() {
+    let door = door(vec![]);
+    let base = 1_700_000_000.0;
+    let seconds = [0.0, 0.05, 1.0, 3.0];
+    let source: Vec<_> = (0..).zip(seconds).map(|(i, s)| Ok(recorded(0, i, base + s))).collect();
+    let begun = Instant::now();
+    let from = Some(1_700_000_000 * SECOND);
+    let report = send(door.clone(), source.into_iter(), &options(), from, None).await.unwrap();
+    assert_eq!(report.sent, 4);
+    let sent: Vec<Vec<u64>> =
+        door.offered.lock().unwrap().iter().map(|(body, _)| items(body).into_iter().map(|i| i.1).collect()).collect();
+    assert_eq!(sent, [vec![0, 1], vec![2], vec![3]]);
+    let waited: Vec<u128> = door.at.lock().unwrap().iter().map(|at| (*at - begun).as_millis()).collect();
+    for (waited, due) in waited.iter().zip([50, 1_000, 3_000]) {
+        assert!((due..=due + 2).contains(waited), "{waited} ms instead of {due}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_due_long_ago_and_what_has_no_time_goes_at_once() {
+    let door = door(vec![]);
+    let without = Outgoing { due_us: None, ..recorded(0, 1, 0.0) };
+    let source = [Ok(recorded(0, 0, 5.0)), Ok(without), Ok(recorded(0, 2, 1.0))];
+    let begun = Instant::now();
+    send(door.clone(), source.into_iter(), &options(), Some(10 * SECOND), None).await.unwrap();
+    assert_eq!(door.offered.lock().unwrap().len(), 1);
+    assert!(begun.elapsed() < Duration::from_millis(5), "{:?}", begun.elapsed());
+}
+
+/// What `fill` hands out live, in the order in which it does, whichever the lane.
+fn filled(source: Vec<Outgoing>, lanes: usize) -> Vec<Batch> {
+    let (queue, mut batches) = mpsc::channel(source.len() + 1);
+    let queues = vec![queue; lanes];
+    let cut = Cut { calls: 10, span_us: Some(LIVE_SPAN_US) };
+    assert_eq!(fill(source.into_iter().map(Ok), &queues, cut).unwrap(), 0);
+    drop(queues);
+    std::iter::from_fn(|| batches.try_recv().ok()).collect()
+}
+
+#[test]
+fn a_quiet_lane_does_not_keep_its_calls_until_it_is_used_again() {
+    let quiet = (0..64).find(|&user| partition_of(format!("u{user}").as_bytes(), 2) == 0).unwrap();
+    let busy = (0..64).find(|&user| partition_of(format!("u{user}").as_bytes(), 2) == 1).unwrap();
+    let mut source = vec![recorded(quiet, 0, 0.0)];
+    source.extend((1..100).map(|i| recorded(busy, i, i as f64 / 10.0)));
+    let batches = filled(source, 2);
+    let place = batches.iter().position(|batch| items(&batch.body).contains(&(quiet, 0))).unwrap();
+    assert!(place <= 2, "it went as batch {place} of {}", batches.len());
+}
+
+#[test]
+fn live_batches_are_short_and_lose_nothing() {
+    for seed in 1..200_u64 {
+        let mut state = seed;
+        let mut below = |n: u64| {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+            (state >> 33) % n
+        };
+        let (users, lanes, length) = (1 + below(20), 1 + below(5) as usize, 1 + below(200));
+        let mut now = 0.0;
+        let mut call = |number| {
+            now += below(200) as f64 / 1_000.0;
+            recorded(number % users, number, now)
+        };
+        let source: Vec<Outgoing> = (0..length).map(&mut call).collect();
+        let dues: Vec<Micros> = source.iter().map(|call| call.due_us.unwrap()).collect();
+        let mut arrived = Vec::new();
+        for batch in filled(source, lanes) {
+            let numbers: Vec<u64> = items(&batch.body).into_iter().map(|item| item.1).collect();
+            let due = |number: u64| dues[usize::try_from(number).unwrap()];
+            let (first, last) = (due(numbers[0]), due(numbers[numbers.len() - 1]));
+            assert!(last - first <= LIVE_SPAN_US && batch.due_us == Some(last), "seed {seed}");
+            arrived.extend(numbers);
+        }
+        arrived.sort_unstable();
+        assert_eq!(arrived, (0..length).collect::<Vec<_>>(), "seed {seed}");
+    }
 }

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""Kills a server with -9 again and again while it archives, merges and writes checkpoints, and reads its table from outside
+all the while.
+
+    tests/archive/kill.py --binary PATH [--kills 50] [--seed N]
+
+What must hold:
+  * every event that was acknowledged stands in the table exactly once in the end, and no event ever stands there twice;
+  * the table opens and reads at every moment, and never holds less than it held before;
+  * `millrace verify` says equal.
+
+Needs `pip install deltalake pyarrow`. Exit codes: 0 all held, 1 something did not, 2 could not run.
+"""
+
+import argparse
+import collections
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+BATCH = 200
+READY_WITHIN = 60
+
+
+class CannotRun(Exception):
+    pass
+
+
+class Server:
+    def __init__(self, binary, data, port, options=()):
+        self.binary, self.data, self.port, self.options = binary, data, port, list(options)
+        self.process = None
+
+    def start(self):
+        log = open(os.path.join(self.data, "..", "up.log"), "ab")
+        command = [self.binary, "up", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}", *self.options]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_WITHIN
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise CannotRun(f"the server ended with {self.process.returncode}; see {log.name}")
+            try:
+                if self.request("GET", "/readyz")[0] == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise CannotRun(f"not ready within {READY_WITHIN} s; see {log.name}")
+
+    def request(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body=body, headers={"Authorization": "Basic ZGV2Og=="})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def kill(self, how):
+        self.process.send_signal(how)
+        self.process.wait()
+
+
+class Sender(threading.Thread):
+    """Sends batches for ever; remembers what was acknowledged, and what may have arrived all the same."""
+
+    def __init__(self, server, nth):
+        super().__init__(daemon=True)
+        self.server, self.nth = server, nth
+        self.acknowledged, self.unknown = set(), set()
+        self.stopped = threading.Event()
+
+    def run(self):
+        number = 0
+        while not self.stopped.is_set():
+            ids = [f"s{self.nth}-{number}-{i}" for i in range(BATCH)]
+            number += 1
+            events = [
+                {"type": "track", "messageId": m, "userId": f"u{i % 37}", "event": "Post Viewed", "properties": {"post_id": f"p{i % 50}"}}
+                for i, m in enumerate(ids)
+            ]
+            body = json.dumps({"batch": events})
+            # The same batch until it is answered: what a client does.
+            while not self.stopped.is_set():
+                try:
+                    status, _ = self.server.request("POST", "/v1/batch", body)
+                except (OSError, http.client.HTTPException):
+                    self.unknown.update(ids)
+                    time.sleep(0.02)
+                    continue
+                if status == 200:
+                    self.acknowledged.update(ids)
+                    break
+                time.sleep(0.05)
+
+
+class Reader(threading.Thread):
+    """Opens the table as a stranger would, for ever."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.path = path
+        self.reads, self.rows, self.problem = 0, 0, None
+        self.stopped = threading.Event()
+
+    def run(self):
+        while not self.stopped.is_set() and not self.problem:
+            try:
+                ids = read_ids(self.path)
+            except FileNotFoundError:
+                time.sleep(0.1)
+                continue
+            except Exception as error:
+                self.problem = f"the table could not be read: {type(error).__name__}: {error}"
+                return
+            self.reads += 1
+            if len(ids) < self.rows:
+                self.problem = f"the table went back from {self.rows} to {len(ids)} rows"
+            if len(set(ids)) != len(ids):
+                twice = [m for m, n in collections.Counter(ids).items() if n > 1]
+                self.problem = f"{len(twice)} events stand in the table twice, such as {twice[0]}"
+            self.rows = len(ids)
+
+
+def read_ids(path):
+    import deltalake
+
+    if not os.path.isdir(os.path.join(path, "_delta_log")) or not os.listdir(os.path.join(path, "_delta_log")):
+        raise FileNotFoundError(path)
+    table = deltalake.DeltaTable(path)
+    return table.to_pyarrow_table(columns=["message_id"]).column(0).to_pylist()
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def run(args, folder):
+    data = os.path.join(folder, "data")
+    os.mkdir(data)
+    server = Server(args.binary, data, free_port())
+    table = os.path.join(data, "warehouse", "events")
+    chance = random.Random(args.seed)
+    server.start()
+    senders = [Sender(server, nth) for nth in range(2)]
+    reader = Reader(table)
+    for thread in [*senders, reader]:
+        thread.start()
+    for kill in range(args.kills):
+        time.sleep(chance.uniform(0.2, 3.0))
+        server.kill(signal.SIGKILL)
+        if reader.problem:
+            break
+        server.start()
+        if kill % 10 == 9:
+            print(f"{kill + 1} kills, {sum(len(s.acknowledged) for s in senders)} acknowledged, {reader.rows} rows", flush=True)
+    for sender in senders:
+        sender.stopped.set()
+        sender.join()
+    reader.stopped.set()
+    reader.join()
+    if reader.problem:
+        print(f"after {reader.reads} reads from outside: {reader.problem}")
+        return 1
+    url = f"http://127.0.0.1:{server.port}"
+    waited = subprocess.run([args.binary, "status", "--to", url, "--wait-caught-up"], stdout=subprocess.DEVNULL, timeout=300)
+    if waited.returncode != 0:
+        raise CannotRun(f"millrace status --wait-caught-up ended with {waited.returncode}")
+    ids = read_ids(table)
+    acknowledged = set().union(*(s.acknowledged for s in senders))
+    unknown = set().union(*(s.unknown for s in senders))
+    problems = []
+    if len(set(ids)) != len(ids):
+        problems.append(f"{len(ids) - len(set(ids))} rows too many")
+    missing = acknowledged - set(ids)
+    if missing:
+        problems.append(f"{len(missing)} acknowledged events are missing, such as {min(missing)}")
+    foreign = set(ids) - acknowledged - unknown
+    if foreign:
+        problems.append(f"{len(foreign)} rows that nobody sent, such as {min(foreign)}")
+    server.kill(signal.SIGTERM)
+    verified = subprocess.run([args.binary, "verify", "--data-dir", data], capture_output=True, text=True)
+    print(verified.stdout.strip())
+    if verified.returncode != 0:
+        problems.append(f"verify ended with {verified.returncode}: {verified.stdout}{verified.stderr}")
+    log = os.path.join(table, "_delta_log")
+    checkpoints = sum(name.endswith(".checkpoint.parquet") for name in os.listdir(log))
+    files = sum(name.endswith(".parquet") for _, _, names in os.walk(table) for name in names) - checkpoints
+    print(
+        f"{args.kills} kills, {len(acknowledged)} events acknowledged, {len(ids)} rows, {reader.reads} reads from outside, "
+        f"{files} files and {checkpoints} checkpoints on disk"
+    )
+    for problem in problems:
+        print(problem)
+    return 1 if problems else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", required=True, metavar="PATH")
+    parser.add_argument("--kills", type=int, default=50, metavar="N")
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    args = parser.parse_args()
+    try:
+        import deltalake  # noqa: F401
+    except ImportError:
+        raise CannotRun("deltalake is not installed: pip install deltalake pyarrow") from None
+    folder = tempfile.mkdtemp(prefix="millrace-kill-")
+    print(f"seed {args.seed}, {args.kills} kills")
+    code = 2
+    try:
+        code = run(args, folder)
+    finally:
+        if code == 0:
+            shutil.rmtree(folder)
+        else:
+            print(f"what it left is in {folder}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (CannotRun, OSError, subprocess.SubprocessError) as error:
+        print(f"archive kill: cannot run: {error}", file=sys.stderr)
+        sys.exit(2)
