@@ -119,6 +119,20 @@ while read -r item; do
         "$(field clicks <<<"$counts")" "$(field likes <<<"$counts")" "$(field comments <<<"$counts")" "$(field shares <<<"$counts")"
 done <"$scratch/items" | sort -k2,2nr | awk 'NR <= 5'
 
+# What the JSON of an answer lists, one item a line.
+items() { sed 's/},{/}\n{/g' | grep "\"$1\"" || true; }
+
+say "What rises (GET /v1/trends/tags?window=5m&limit=5)"
+printf '%4s  %-16s %7s %9s %8s  %s\n' rank tag count baseline score rising
+get "/v1/trends/tags?window=5m&limit=5" | items tag | while read -r item; do
+    printf '%4s  %-16s %7s %9.1f %8.2f  %s\n' "$(field rank <<<"$item")" "$(field tag <<<"$item")" "$(field count <<<"$item")" \
+        "$(field baseline <<<"$item")" "$(field score <<<"$item")" "$(field rising <<<"$item")"
+done
+
+say "The past, from the tables (GET /v1/queries/events_by_name?format=csv)"
+get "/v1/queries/events_by_name?format=csv" | tr -d '\r' | awk -F, '{ printf "%-20s %10s\n", $1, $2 }' | sed -n 1,10p
+echo "the tables are in $data_dir/warehouse: any Delta reader opens them"
+
 say "Rates, and how far everything is (GET /v1/status)"
 tail -n 1 "$scratch/simulate.log"
 "$millrace" status --to "$url"

@@ -1,5 +1,5 @@
-//! What trends cost per reaction, with their share of commits: `cargo bench -p millrace-pipelines --bench trends`. The claim
-//! is at most 1.5 us.
+//! What trends cost per reaction, with their share of commits: `cargo bench -p millrace-pipelines --bench trends`.
+//! The claim is at most 1.5 us.
 
 use divan::counter::ItemsCount;
 use millrace_events::{ActionKind, Derived, LogTime, Topic, TopicPartition};

@@ -32,8 +32,8 @@ pub trait Job: Send + Sync {
     /// When state cannot be read; never because of the record: what cannot be applied becomes a dead letter.
     fn apply(&self, input: &Input<'_>, state: &mut State, writes: &mut Writes) -> Result<()>;
 
-    /// The clock has moved: closes what is due. Called record by record, never per batch, after `apply` of the record that
-    /// moved it.
+    /// The clock has moved, or was told again: closes what is due. Called record by record, never per batch, after `apply` of
+    /// the record that moved it.
     ///
     /// # Errors
     /// When state cannot be read.
@@ -46,11 +46,11 @@ pub trait Job: Send + Sync {
 /// A step of the clock of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advance {
-    /// Where the clock stood; `None` before it was known.
+    /// Where the clock stood, which for a tick may be where it stands; `None` before it was known.
     pub from: Option<LogTime>,
     /// Where it stands.
     pub to: LogTime,
-    /// The record that moved it carried nothing but the time: the source is idle, or has not sent here for a while.
+    /// The record carried nothing but the time: its source is idle, or has not sent here for a while.
     pub by_tick: bool,
 }
 

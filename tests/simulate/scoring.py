@@ -4,6 +4,9 @@ A *listing* is one item that was marked as rising in one answer. Listings of one
 *episode*: somebody who watches the list sees it come and go once. A listing is right when a burst of that thing goes on or
 ended less than one window ago, for until then the window still holds it. Precision is the share of episodes with a right
 listing; recall the share of bursts with one; the delay of a burst is the time from its start to the first answer that lists it.
+
+Precision says most about tags, which are used at a steady rate when they do not burst. Every new post rises from nothing by itself,
+is noticed and forgotten, so many listings of posts are right without any burst that was planted: of posts look at recall and delay.
 """
 
 import collections

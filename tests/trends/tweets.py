@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Are real bursts found, and are there no false ones? Replays the tweets of one evening minute by minute and looks at the trends.
+"""Are real bursts found, and no false ones? Replays the tweets of one evening by the minute and looks at the trends.
 
     tests/trends/tweets.py --binary target/release/millrace --data DIR
 
-DIR holds tweets.csv.gz. Each run starts a server of its own in replay time, sends one post a tweet with its hashtags, and asks
-for /v1/trends/tags?window=5m after every minute. What must hold:
+DIR holds tweets.csv.gz. Each run starts a server of its own in replay time, sends one post a tweet with its hashtags,
+and asks for /v1/trends/tags?window=5m after every minute. What must hold:
 
-  * bursts: a tag that bursts by the rule below, which shares no code with the server and knows the whole evening, is called
-    rising at one of the questions asked within five minutes of its true start;
-  * no false ones: with the times shuffled among the tweets nothing bursts, and over all questions no more tags are called
-    rising than `evaluations x 10^-3`, which is what the documentation promises for a score of 3;
+  * bursts: a tag that bursts by the rule below, which shares no code with the server and knows the whole evening, is
+    called rising at one of the questions asked within five minutes of its true start;
+  * no false ones: with the times shuffled among the tweets nothing bursts, and over all questions no more tags are
+    called rising than `evaluations x 10^-3`, which is what the documentation promises for a score of 3;
   * exact: every count that is listed is that of a recount of the window that ends at `as_of`.
 
-The rule: a tag's burst is the span of five minutes, begun by one of its uses after the first five minutes of the evening, with
-at least 10 uses, at least 4 times the rate of all its time before, whose likelihood gains most from a rate of its own (Poisson),
-when that gain is 15 or more in natural logarithms. Its true start is the first use in the span.
+The rule: a tag's burst is the span of five minutes, begun by one of its uses after the first five minutes of the
+evening, with at least 10 uses, at least 4 times the rate of all its time before, whose likelihood gains most from a
+rate of its own (Poisson), when that gain is 15 or more in natural logarithms. Its true start is the first use in it.
 
 Exit codes: 0 all hold, 1 something does not (it is named), 2 could not run.
 """
@@ -42,6 +42,7 @@ import urllib.request
 WIDTH_S = 300
 STEP_S = 60
 RISING_SCORE = 3.0
+COUNT_MIN = 3
 TAGS_MAX = 32
 LISTED_MAX = 100
 BATCH = 500
@@ -100,7 +101,8 @@ def bursts(evening):
 def shuffled(evening, seed):
     seconds = [tweet[0] for tweet in evening]
     random.Random(seed).shuffle(seconds)
-    return sorted([(second, *tweet[1:]) for second, tweet in zip(seconds, evening)], key=lambda tweet: (tweet[0], tweet[2]))
+    moved = [(second, *tweet[1:]) for second, tweet in zip(seconds, evening)]
+    return sorted(moved, key=lambda tweet: (tweet[0], tweet[2]))
 
 
 class Server:
@@ -170,12 +172,16 @@ class Server:
 def call(tweet):
     second, actor, number, text, tags = tweet
     properties = {"post_id": f"t{number}", "text": text, "tags": tags}
-    times = {"timestamp": stamp(second)}
-    return {"type": "track", "event": "post_created", "userId": actor, "messageId": number, "properties": properties, **times}
+    who = {"userId": actor, "messageId": number, "timestamp": stamp(second)}
+    return {"type": "track", "event": "post_created", "properties": properties, **who}
 
 
 def stamp(second):
     return datetime.datetime.fromtimestamp(second, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def within(seconds, as_of):
+    return sum(1 for second in seconds if as_of - WIDTH_S < second <= as_of)
 
 
 def replay(binary, evening):
@@ -192,13 +198,14 @@ def replay(binary, evening):
             server.send(evening[sent:end])
             as_of = evening[end - 1][0]
             sent = end
-            count = lambda tag: sum(1 for second in by_tag[tag] if as_of - WIDTH_S < second <= as_of)
-            evaluations += sum(1 for tag in by_tag if count(tag) >= 3)
+            counts = {tag: within(seconds, as_of) for tag, seconds in by_tag.items()}
+            evaluations += sum(1 for count in counts.values() if count >= COUNT_MIN)
             for item in server.trends_at(as_of):
-                if item["count"] != count(item["tag"]):
-                    wrong.append(f"{item['tag']} at {stamp(as_of)}: {item['count']} listed, {count(item['tag'])} in the file")
+                where, count = f"#{item['tag']} at {stamp(as_of)}", counts[item["tag"]]
+                if item["count"] != count:
+                    wrong.append(f"{where}: {item['count']} listed, {count} in the file")
                 if item["rising"] != (item["score"] >= RISING_SCORE):
-                    wrong.append(f"{item['tag']} at {stamp(as_of)}: rising is {item['rising']} at a score of {item['score']}")
+                    wrong.append(f"{where}: rising is {item['rising']} at a score of {item['score']}")
                 if item["rising"]:
                     rising.setdefault(item["tag"], (as_of, item["score"]))
             if sys.stderr.isatty():

@@ -1,4 +1,5 @@
-//! What rises: the lists of all partitions as one. Each partition lists its own tags and posts, so nothing is counted here.
+//! What rises: the lists of all partitions as one. Each partition lists its own tags and posts, so nothing is counted
+//! here.
 
 use std::cmp::Ordering;
 
@@ -7,15 +8,16 @@ use millrace_feature_store::views::{self, PostRecord, TrendItem, TrendKind, Tren
 
 use crate::{LIMIT_MAX, Ranker, Result};
 
-/// What scores at least this much is called rising: at most one in a thousand evaluations of something whose rate is at most
-/// twice that of its past scores as much.
+/// What scores at least this much is called rising: at most one in a thousand evaluations of something whose rate is
+/// at most twice that of its past scores as much.
 pub const RISING_SCORE: f64 = 3.0;
 
 /// What rises over one window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trends {
-    /// The log time, a whole second, up to which every partition was brought up to date; `None` until each was once. A
-    /// partition may be ahead of it by what its sources are apart, seconds at most while events come in, and is not at rest.
+    /// The log time, a whole second, up to which every partition was brought up to date; `None` until each was once.
+    /// A partition may be ahead of it by what its sources are apart, seconds at most while events come in, and is not
+    /// at rest.
     pub as_of: Option<LogTime>,
     /// What rises most comes first.
     pub items: Vec<Trend>,

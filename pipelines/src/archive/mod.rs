@@ -14,11 +14,12 @@ mod rows;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use millrace_events::{LogTime, Topic, TopicPartition};
-use millrace_log::{EventLog, Offset};
+use millrace_events::{Envelope, Kind, LogTime, Topic, TopicPartition, decode};
+use millrace_log::{EventLog, Offset, Record};
 use millrace_warehouse::{Block, Source, Table, Warehouse};
 
 use crate::error::Result;
@@ -68,6 +69,11 @@ impl Default for ArchiveOptions {
         }
     }
 }
+
+/// Up to so many records that are not archived are looked at one by one when asked how many are owed...
+const LOOK_AT_RECORDS: u64 = 256;
+/// ...and about so many bytes of them.
+const LOOK_AT_BYTES: usize = 64 * 1024;
 
 /// What the archiver touches.
 #[derive(Clone)]
@@ -274,11 +280,11 @@ impl Archiver {
         let mut is_known = true;
         for ((table, of), place) in places {
             let end = match table {
-                // What the job has not applied has led to no window yet.
-                Table::EngagementWindows => self.seams.board.get(of).map_or(0, |status| status.applied),
+                // What is not committed has led to no row yet.
+                Table::EngagementWindows => self.end(table, of).await?,
                 _ => self.seams.log.bounds(of).await?.end,
             };
-            let lag = end.saturating_sub(place.scanned);
+            let lag = self.owed(table, of, place.scanned..end).await?;
             status.tables.entry(table).or_default().lag += lag;
             status.lag += lag;
             if table == Table::Events && end > 0 {
@@ -291,6 +297,31 @@ impl Archiver {
         status.error = shown.error.take();
         *shown = status;
         Ok(())
+    }
+
+    /// How many records of the range may lead to rows: of a short one ticks are left out, which come as long as the platform
+    /// runs, and records that closed no window.
+    async fn owed(&self, table: Table, of: TopicPartition, range: Range<Offset>) -> Result<u64> {
+        let records = range.end.saturating_sub(range.start);
+        if records == 0 || records > LOOK_AT_RECORDS {
+            return Ok(records);
+        }
+        match table {
+            Table::EngagementWindows => {
+                let found = self.seams.states.peek(of, &before(&rows_table(), range.start), 1).await?;
+                let owed = found.first().filter(|(key, _)| key.starts_with(rows_table().as_bytes()));
+                Ok(u64::from(owed.is_some()))
+            }
+            Table::Events => {
+                let found = self.seams.log.read(of, range.start, LOOK_AT_BYTES).await?;
+                let is_tick = |record: &Record| {
+                    decode::<Envelope>("an action", record.value.clone()).is_ok_and(|e| e.kind() == Kind::Tick)
+                };
+                let ticks = found.iter().filter(|record| record.offset < range.end && is_tick(record)).count();
+                Ok(records.saturating_sub(ticks as u64))
+            }
+            Table::ServedSlates | Table::DeadLetters => Ok(records),
+        }
     }
 
     fn source(&self, of: TopicPartition) -> Source {

@@ -76,8 +76,7 @@ impl World {
 
     /// One view of `post` by `actor`, `ago` before now.
     async fn view(&self, actor: &str, post: &str, id: &str, ago: i64) {
-        let action =
-            Action { kind: ActionKind::PostViewed as i32, post_id: post.to_owned(), ..Action::default() };
+        let action = Action { kind: ActionKind::PostViewed as i32, post_id: post.to_owned(), ..Action::default() };
         let envelope = Envelope {
             message_id: id.to_owned(),
             source: "test".to_owned(),
@@ -89,8 +88,12 @@ impl World {
             ..Envelope::default()
         };
         let to = TopicPartition::new(Topic::Actions, partition_of(actor.as_bytes(), PARTITIONS));
-        let record =
-            Append { to, time: LogTime(self.now), key: actor.to_owned().into(), value: envelope.encode_to_vec().into() };
+        let record = Append {
+            to,
+            time: LogTime(self.now),
+            key: actor.to_owned().into(),
+            value: envelope.encode_to_vec().into(),
+        };
         self.log.append(vec![record]).await.unwrap();
     }
 
@@ -159,7 +162,9 @@ impl World {
     fn waiting(&self, topic: Topic) -> usize {
         let tables = [left_out_table(), rows_table()];
         let waits = |key: &Bytes| tables.iter().any(|table| key.starts_with(table.as_bytes()));
-        partitions(topic, PARTITIONS).map(|of| self.states.values(of).iter().filter(|(key, _)| waits(key)).count()).sum()
+        partitions(topic, PARTITIONS)
+            .map(|of| self.states.values(of).iter().filter(|(key, _)| waits(key)).count())
+            .sum()
     }
 }
 
@@ -256,7 +261,11 @@ async fn a_long_stretch_without_rows_is_recorded_all_the_same() {
     for tick in 1..=12 {
         world.tick(SECOND).await;
         world.settle().await;
-        if tick == 1 { world.archive(&archiver).await } else { while archiver.round().await.unwrap() {} }
+        if tick == 1 {
+            world.archive(&archiver).await
+        } else {
+            while archiver.round().await.unwrap() {}
+        }
         assert_eq!(world.archived.get(of), tick / 5 * 5);
     }
     assert_eq!(archiver.report().await.lag, 0);

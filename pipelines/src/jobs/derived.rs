@@ -82,7 +82,7 @@ impl Stage for DerivedStage {
                 job.apply(&input, state, writes)?;
             }
         }
-        if let Some(after) = after.filter(|after| clock != Some(*after)) {
+        if let Some(after) = after.filter(|after| clock != Some(*after) || derived.tick) {
             for job in &self.jobs {
                 job.advance(Advance { from: clock, to: after, by_tick: derived.tick }, state, writes)?;
             }

@@ -1,5 +1,5 @@
 //! Posts: who wrote them and what they say now. The first creation of a post id decides whose it is; only its author
-//! edits or deletes it, and anyone else's attempt is a dead letter.
+//! edits or deletes it, and anyone else's attempt is a dead letter. The newest are listed by partition.
 
 use bytes::Bytes;
 use millrace_events::{ActionKind, PostContent, Topic};
@@ -44,12 +44,15 @@ impl Job for Posts {
             writes.refuse(Topic::ReactionEvents, self.name(), reason, detail, record.encode_to_vec().into());
             return Ok(());
         }
+        let partition = state.of().partition;
         let post = state.entry::<Post>(&key)?;
         match kind {
             ActionKind::PostCreated => {
                 post.0.author_id.clone_from(&record.actor);
                 post.0.created_at_us = record.event_time_us;
                 post.0.content = record.content.clone();
+                let newest = views::fresh_key(partition);
+                writes.raise(newest, Bytes::copy_from_slice(input.key.as_bytes()), record.event_time_us);
             }
             ActionKind::PostEdited => {
                 post.0.edited_at_us = record.event_time_us;
@@ -101,3 +104,6 @@ impl StateValue for Post {
         self.0.encoded_len()
     }
 }
+
+#[cfg(test)]
+mod tests;

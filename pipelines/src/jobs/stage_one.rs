@@ -65,6 +65,8 @@ struct Standing {
 struct Destination {
     last: Option<Position>,
     told: Option<LogTime>,
+    /// The time that it was told last by a record that carries nothing else.
+    ticked: Option<LogTime>,
 }
 
 impl StageOne {
@@ -184,6 +186,9 @@ impl StageOne {
         record.previous = destination.last;
         destination.last = Some(record.position);
         destination.told = Some(LogTime(record.log_time_us));
+        if record.tick {
+            destination.ticked = destination.told;
+        }
         writes.publish.push(Publish { to, key: bytes::Bytes::copy_from_slice(key.as_bytes()), record });
     }
 
@@ -196,7 +201,9 @@ impl StageOne {
         &mut now.destinations[nth * self.options.partitions as usize + to.partition as usize]
     }
 
-    /// Tells the time to destinations that heard nothing lately: always on a tick, else now and then. A function of the
+    /// Tells the time to destinations that heard nothing lately: always on a tick, else now and then. A tick is passed on also
+    /// where an event has told the same time before: it says that this is all for now, and jobs bring up to date what they
+    /// put off while events came. A function of the
     /// records alone, so that a replay sends the same.
     fn forward_clock(&self, time: LogTime, is_tick: bool, state: &mut State, writes: &mut Writes) -> Result<()> {
         let now = standing(state)?;
@@ -207,9 +214,9 @@ impl StageOne {
         for topic in Topic::DERIVED {
             for partition in 0..self.options.partitions {
                 let to = TopicPartition::new(topic, partition);
-                let told = self.destination(to, now).told;
+                let Destination { told, ticked, .. } = *self.destination(to, now);
                 let waited = told.is_none_or(|told| time.0.saturating_sub(told.0) >= CLOCK_FORWARD_US);
-                if waited || (is_tick && told < Some(time)) {
+                if waited || (is_tick && ticked < Some(time)) {
                     let tick = Derived { log_time_us: time.0, tick: true, ..Derived::default() };
                     self.send_to(to, "", tick, now, writes);
                 }
@@ -287,7 +294,7 @@ impl StateValue for Standing {
         standing.records = take()?;
         standing.forwarded_at = take()?;
         for _ in 0..take()? {
-            let (seen, told) = (take()?, take()?.cast_signed());
+            let (known, told, ticked) = (take()?, take()?.cast_signed(), take()?.cast_signed());
             let (generation_index, partition, offset) = (take()?, take()?, take()?);
             let position = Position {
                 generation: u32::try_from(generation_index >> 32).ok()?,
@@ -295,8 +302,12 @@ impl StateValue for Standing {
                 offset,
                 index: u32::try_from(generation_index & 0xffff_ffff).ok()?,
             };
-            let last = (seen == 1).then_some(position);
-            standing.destinations.push(Destination { last, told: last.map(|_| LogTime(told)) });
+            let last = (known & 1 == 1).then_some(position);
+            standing.destinations.push(Destination {
+                last,
+                told: last.map(|_| LogTime(told)),
+                ticked: (known & 2 == 2).then_some(LogTime(ticked)),
+            });
         }
         Some(standing)
     }
@@ -311,8 +322,9 @@ impl StateValue for Standing {
         put(self.destinations.len() as u64);
         for destination in &self.destinations {
             let last = destination.last.unwrap_or_default();
-            put(u64::from(destination.last.is_some()));
+            put(u64::from(destination.last.is_some()) | u64::from(destination.ticked.is_some()) << 1);
             put(destination.told.unwrap_or_default().0.cast_unsigned());
+            put(destination.ticked.unwrap_or_default().0.cast_unsigned());
             put(u64::from(last.generation) << 32 | u64::from(last.index));
             put(u64::from(last.partition));
             put(last.offset);

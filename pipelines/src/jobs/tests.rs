@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_events::{Action, ActionKind, DeadLetter, Envelope, Kind, LogTime, Topic, TopicPartition, partition_of};
+use millrace_events::{
+    Action, ActionKind, DeadLetter, Envelope, Kind, LogTime, Topic, TopicPartition, Window, partition_of,
+};
 use millrace_feature_store::online::toy::ToyStore;
-use millrace_feature_store::views::{self, EngagementRecord, PostRecord, SeenRecord, UserRecord};
+use millrace_feature_store::views::{self, EngagementRecord, PostRecord, SeenRecord, UserRecord, WindowCounts};
 use millrace_feature_store::{OnlineStore, RecordKey};
 use millrace_log::toy::ToyLog;
 use millrace_log::{Append, EventLog};
@@ -158,6 +160,20 @@ async fn reactions_are_counted_and_a_like_is_a_state() {
         bench.act(actor, kind, "p", "").await;
     }
     bench.settle().await;
+    // Like the totals, but that a window tells likes from unlikes.
+    let within = |window: Window| WindowCounts {
+        window: window as u32,
+        start_us: window.start_of(bench.now),
+        views: 3,
+        clicks: 1,
+        likes: 2,
+        unlikes: 1,
+        comments: 2,
+        shares: 1,
+        saves: 1,
+        hides: 1,
+        reports: 1,
+    };
     let expected = EngagementRecord {
         views: 3,
         unique_viewers: 2,
@@ -168,7 +184,7 @@ async fn reactions_are_counted_and_a_like_is_a_state() {
         saves: 1,
         hides: 1,
         reports: 1,
-        windows: Vec::new(),
+        windows: Window::ALL.map(within).to_vec(),
     };
     assert_eq!(bench.totals("p").await, expected);
     let seen: SeenRecord = bench.record(views::seen_key("a", "p")).await.unwrap();

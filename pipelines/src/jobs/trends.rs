@@ -1,30 +1,31 @@
-//! What rises: tags by their use in posts, posts by what people do with them, over five minutes, an hour and a day, each
-//! against its own past, so that a burst beats a constant giant.
+//! What rises: tags by their use in posts, posts by what people do with them, over five minutes, an hour and a day,
+//! each against its own past, so that a burst beats a constant giant.
 //!
-//! **What is counted.** Events on time whose event time lies in `(as_of − w, as_of]`, where `as_of` is the clock of the
-//! partition cut to a whole second. Of a post: likes, comments, shares and saves. Views and clicks follow from being shown,
-//! and showing what trends would feed back into what trends. Every like counts, also one that repeats or that is taken back
-//! later: the state of likes is another job's, and a count that sinks could not be an event count. Counts are exact for
-//! what is listed, whatever the order in which events came.
+//! **What is counted.** Events on time whose event time lies in `(as_of − w, as_of]`, where `as_of` is the clock of
+//! the partition cut to a whole second. Of a post: likes, comments, shares and saves. Views and clicks follow from
+//! being shown, and showing what trends would feed back into what trends. Every like counts, also one that repeats or
+//! that is taken back later: the state of likes is another job's, and a count that sinks could not be an event count.
+//! Counts are exact for what is listed, whatever the order in which events came.
 //!
-//! **How much it rises.** [`crate::operators::rate`]: the score bounds the probability that something whose rate is at most
-//! twice that of its past shows so much: `10^−score` for one evaluation. So among `M` evaluations of things that do not rise
-//! at most `M·10^−s` score `s` or more in expectation, for every `s` of 1 or more; serving calls rising what scores 3. What
-//! is looked at every second is not as many evaluations as seconds: two that share most of their window are nearly one. The
-//! bound is for independent events. People are burstier, and a crowd that answers itself is what a trend is. The past
-//! reaches back one hour for five minutes, a day for an hour, a week for a day, from the hour in which that begins, but
-//! never beyond the first record of the partition. A daily rhythm stays below twice the mean of its day, mostly.
+//! **How much it rises.** [`crate::operators::rate`]: the score bounds the probability that something whose rate is
+//! at most twice that of its past shows so much: `10^−score` for one evaluation. So among `M` evaluations of things
+//! that do not rise at most `M·10^−s` score `s` or more in expectation, for every `s` of 1 or more; serving calls
+//! rising what scores 3. What is looked at every second is not as many evaluations as seconds: two that share most of
+//! their window are nearly one. The bound is for independent events. People are burstier, and a crowd that answers
+//! itself is what a trend is. The past reaches back one hour for five minutes, a day for an hour, a week for a day,
+//! from the hour in which that begins, but never beyond the first record of the partition. A daily rhythm stays below
+//! twice the mean of its day, mostly.
 //!
-//! **When.** Lists are brought up to date by ticks, and by records with which the clock enters a new second, when enough of
-//! them have come to be worth it: in a replay the clock leaps with every record. As a partition that comes to rest is told
-//! the time by a tick, what it shows at rest is exact as of its clock. All this is a function of the records, one by one, so that where a batch
-//! is cut cannot show and a replay lists the same.
+//! **When.** Lists are brought up to date by ticks, and by records with which the clock enters a new second, when
+//! enough of them have come to be worth it: in a replay the clock leaps with every record. As a partition that comes
+//! to rest is told the time by a tick, what it shows at rest is exact as of its clock. All this is a function of the
+//! records, one by one, so that where a batch is cut cannot show and a replay lists the same.
 //!
-//! **What is looked at.** A count only grows by a record, so those touched since the last time are counted again, and the
-//! members of a pool: those with the highest scores, several times as many as are listed. A member's count is only read
-//! again at the second in which an event enters or leaves one of its windows. Something that fell out of a full pool can
-//! come back by a record only; that takes more than [`POOL_MAX`] things with as many or more surprising events in one
-//! partition, and it is the only approximation here: what is listed is exact.
+//! **What is looked at.** A count only grows by a record, so those touched since the last time are counted again, and
+//! the members of a pool: those with the highest scores, several times as many as are listed. A member's count is
+//! only read again at the second in which an event enters or leaves one of its windows. Something that fell out of a
+//! full pool can come back by a record only; that takes more than [`POOL_MAX`] things with as many or more surprising
+//! events in one partition, and it is the only approximation here: what is listed is exact.
 
 use std::mem;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ const POOL_MAX: usize = 256;
 /// Without a tick, an evaluation is worth a record for each so many members of the pools.
 const MEMBERS_PER_RECORD: u64 = 32;
 
-/// How many touched things wait for the next evaluation; one more brings it on.
+/// How many touched things wait for the next evaluation in memory; more wait on disk.
 const TOUCHED_MAX: usize = 8 * 1024;
 
 /// An event that is this far ahead of the clock, because its source is, waits on disk until the clock is near. Seconds.
@@ -207,7 +208,8 @@ impl Trends {
         Ok(())
     }
 
-    /// The counts of `id` in each window as of `as_of`, and no later than the next second in which something of it happened.
+    /// The counts of `id` in each window as of `as_of`, and no later than the next second in which something of it
+    /// happened.
     fn measure(&self, id: &str, as_of: i64, turns: Turns, state: &mut State) -> Result<([Member; 3], Option<i64>)> {
         let Some(history) = self.histories.get::<History>(state, turns.histories, id.as_bytes())? else {
             return Ok(Default::default());
@@ -327,8 +329,8 @@ fn past_hour(window: Window, as_of: i64) -> i64 {
     hour_of(as_of - width_s(window) - past_s(window))
 }
 
-/// How much of the past of a window is known, seconds: cut to a sixtieth of the window, so that scores stand still while
-/// nothing happens.
+/// How much of the past of a window is known, seconds: cut to a sixtieth of the window, so that scores stand still
+/// while nothing happens.
 fn past_width_s(window: Window, as_of: i64, since: i64) -> i64 {
     let begin = (past_hour(window, as_of) * HOUR_S - 1).max(since);
     let step = width_s(window) / 60;

@@ -1,9 +1,10 @@
 //! Values that expire: two generations of keys, of which the older goes whole.
 //!
-//! What is written goes into the present generation, after what the one before holds of it was copied. So a value that
-//! nobody has written for a whole generation is in neither of the two, and expiry is the removal of everything under one
-//! prefix, a few keys at a time: no list of what is due, no reading of values. Why generations and not periods of time: the
-//! clock of a partition can leap by years, and no source is bound to be in the same period as the others.
+//! What is written goes into the present generation, after what the one before holds of it was copied. So a value
+//! that nobody has written for a whole generation is in neither of the two, and expiry is the removal of everything
+//! under one prefix, a few keys at a time: no list of what is due, no reading of values. Why generations and not
+//! periods of time: the clock of a partition can leap by years, and no source is bound to be in the same period as
+//! the others.
 
 use prost::encoding::{decode_varint, encode_varint};
 
@@ -66,8 +67,8 @@ impl Generations {
         if turn == 0 || state.contains::<T>(&key)? { state.get(&key) } else { state.get(&self.key(turn - 1, id)) }
     }
 
-    /// Begins a new generation when the present one has lasted long enough: what was written before it began is then out of
-    /// date, `newest` included, the newest second that was written about. It can be ahead of the clock.
+    /// Begins a new generation when the present one has lasted long enough: what was written before it began is then
+    /// out of date, `newest` included, the newest second that was written about. It can be ahead of the clock.
     pub fn turn(&self, turn: &mut Turn, second: i64, newest: i64, step: u64) {
         let (since, steps) = *turn.began.get_or_insert((second.max(newest), step));
         let is_over = second.saturating_sub(since) >= self.width_s && step - steps >= self.steps_min;

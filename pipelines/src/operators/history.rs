@@ -1,9 +1,10 @@
 //! How often something happened, by the second: exact counts after any second, from a value that stays small.
 //!
-//! A second `k` holds what happened within `(k − 1, k]`, so that a window `(t − w, t]` of whole seconds is a difference of
-//! two counts. Beside the seconds a history has a total for each hour. Its newest seconds stand in the value itself; those of
-//! older hours are handed out to be kept under keys of their own once they are many, so that something busy does not write
-//! its whole day again with every commit. Most things are not busy and never need a second key.
+//! A second `k` holds what happened within `(k − 1, k]`, so that a window `(t − w, t]` of whole seconds is a
+//! difference of two counts. Beside the seconds a history has a total for each hour. Its newest seconds stand in the
+//! value itself; those of older hours are handed out to be kept under keys of their own once they are many, so that
+//! something busy does not write its whole day again with every commit. Most things are not busy and never need a
+//! second key.
 
 use prost::encoding::{decode_varint, encode_varint};
 
@@ -63,9 +64,9 @@ impl History {
         self.seconds.add(second, 1);
     }
 
-    /// Keeps a value that has become long short: drops hours before `hours_from` and seconds before `seconds_from`, which
-    /// nobody must ask for any more. When that is not enough, the seconds of its oldest hour come out, to be kept under a
-    /// key of that hour, together with what was kept there before.
+    /// Keeps a value that has become long short: drops hours before `hours_from` and seconds before `seconds_from`,
+    /// which nobody must ask for any more. When that is not enough, the seconds of its oldest hour come out, to be
+    /// kept under a key of that hour, together with what was kept there before.
     pub fn shorten(&mut self, hours_from: i64, seconds_from: i64) -> Option<(i64, Seconds)> {
         let counts = &mut self.seconds.counts;
         if counts.len() <= INLINE_MAX {

@@ -114,7 +114,7 @@ impl TumblingCount {
 /// Which of `shares` equal parts of all hashes this one lies in.
 fn share_of(hash: u64, shares: u64) -> u64 {
     // The upper half of a product of 64 bits is below `shares`.
-    (u128::from(hash) * u128::from(shares) >> 64) as u64
+    ((u128::from(hash) * u128::from(shares)) >> 64) as u64
 }
 
 /// Counts by key, in the order in which keys first came: each key with its length before it and its count behind it, as it

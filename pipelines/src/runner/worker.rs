@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::{Either, select};
+use futures::future::{Either, poll_immediate, select};
 use millrace_events::{Topic, TopicPartition};
 use millrace_feature_store::{OnlineStore, OnlineWrite, Version, views};
 use millrace_log::{Append, ErrorKind, EventLog, Offset, Record};
@@ -52,8 +52,11 @@ pub struct WorkerOptions {
     pub commit_records: u64,
     /// ...or so many changed keys...
     pub commit_keys: usize,
-    /// ...or when nothing came for this long.
+    /// ...or when nothing came for this long...
     pub commit_idle: Duration,
+    /// ...or after this long, however much comes: the archive waits for commits, and what is not committed is done again
+    /// after a crash.
+    pub commit_every: Duration,
     /// How many keys that the warehouse no longer needs one commit removes.
     pub sweep_keys: usize,
     /// The pause before the log is asked again to take what is published.
@@ -70,6 +73,7 @@ impl Default for WorkerOptions {
             commit_records: 20_000,
             commit_keys: 50_000,
             commit_idle: Duration::from_millis(200),
+            commit_every: Duration::from_secs(1),
             sweep_keys: 20_000,
             publish_pause: Duration::from_millis(20),
             restart_pause: Duration::from_millis(250),
@@ -147,6 +151,8 @@ impl Worker {
         self.report(&mut state, next)?;
         let (mut uncommitted, mut swept) = (0, 0);
         let mut writes = Writes::default();
+        // Runs from the first record that is not committed.
+        let mut age = None;
         loop {
             if until.is_some_and(|end| next >= end) {
                 self.commit(next, &mut state, &mut swept).await?;
@@ -164,7 +170,7 @@ impl Worker {
                     self.wait(next).await?;
                 } else if self.idle(next).await? {
                     self.commit(next, &mut state, &mut swept).await?;
-                    uncommitted = 0;
+                    (uncommitted, age) = (0, None);
                     self.report(&mut state, next)?;
                 }
                 continue;
@@ -189,7 +195,10 @@ impl Worker {
                 }
             }
             self.flush(next, &mut state, &mut writes).await?;
-            if uncommitted >= self.options.commit_records || state.dirty() >= self.options.commit_keys {
+            let timer = age.get_or_insert_with(|| self.seams.timer.pause(self.options.commit_every));
+            let is_old = until.is_none() && poll_immediate(timer).await.is_some();
+            if is_old || uncommitted >= self.options.commit_records || state.dirty() >= self.options.commit_keys {
+                age = None;
                 self.commit(next, &mut state, &mut swept).await?;
                 uncommitted = 0;
             }

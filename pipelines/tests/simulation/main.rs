@@ -23,7 +23,7 @@ use executor::{Executor, yield_now};
 use millrace_events::{DeadLetter, Derived, Envelope, LogTime, Topic, TopicPartition, partition_of};
 use millrace_feature_store::online::Content;
 use millrace_feature_store::online::toy::ToyStore;
-use millrace_feature_store::views::WindowCounts;
+use millrace_feature_store::views::{TRENDS, WindowCounts};
 use millrace_log::toy::ToyLog;
 use millrace_log::{Append, EventLog};
 use millrace_pipelines::runner::{Board, Worker, WorkerOptions};
@@ -116,6 +116,7 @@ impl World {
             commit_records: random.random_range(1..30),
             commit_keys: random.random_range(1..200),
             commit_idle: Duration::from_millis(1),
+            commit_every: Duration::from_millis(1),
             sweep_keys: random.random_range(1..20),
             publish_pause: Duration::from_millis(1),
             restart_pause: Duration::from_millis(1),
@@ -442,7 +443,9 @@ fn check(seed: u64, mutant: Mutant) -> Result<(), String> {
     world.close();
     let live: BTreeSet<Content> = world.online.content().into_iter().collect();
     let expected = model::expected(&events, &world.log_times());
-    first_difference("the model", &expected.content, &live)?;
+    // What rises depends on when the clock moved: it has a recount of its own beside its job, and the replay below.
+    let is_modelled = |content: &&Content| !matches!(content, Content::Record(key, _) if key.view == TRENDS);
+    first_difference("the model", &expected.content, &live.iter().filter(is_modelled).cloned().collect())?;
     let closed = world.closed_windows()?;
     if closed != expected.windows {
         let missing = expected.windows.iter().find(|(at, counts)| closed.get(at) != Some(counts));

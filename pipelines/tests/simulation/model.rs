@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_events::{Action, ActionKind, Envelope, Kind, Window};
+use millrace_events::{Action, ActionKind, Envelope, Kind, Window, partition_of};
 use millrace_feature_store::online::Content;
 use millrace_feature_store::views::{self, EngagementRecord, PostRecord, UserRecord, WindowCounts};
 use millrace_pipelines::operators::distinct::Distinct;
@@ -10,6 +10,7 @@ use prost::Message;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
+use super::PARTITIONS;
 use super::jobs::{WINDOW_US, WINDOWS};
 
 /// One event, the log time it must be stamped with at least, and how often the client sends it.
@@ -240,6 +241,10 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> Expe
     for (id, value) in &posts {
         record(views::record(views::POST, id), value.encode_to_vec());
     }
+    let newest = posts.iter().map(|(id, post)| {
+        let list = views::fresh_key(partition_of(id.as_bytes(), PARTITIONS));
+        Content::Member(list, id.clone().into(), post.created_at_us)
+    });
     for (id, value) in &mut totals {
         value.windows = latest(&drawn, id);
         record(views::record(views::ENGAGEMENT, id), value.encode_to_vec());
@@ -254,6 +259,7 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> Expe
         let entity = format!("{start:020}-{key}").into();
         record(millrace_feature_store::RecordKey { view: WINDOWS, entity }, count.to_string().into_bytes());
     }
+    content.extend(newest);
     for (author, posts) in &authored {
         for (post, at) in posts {
             content.insert(Content::Member(views::list(views::AUTHOR_POSTS, author), post.clone().into(), *at));

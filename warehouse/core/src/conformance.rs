@@ -12,7 +12,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array as _, RecordBatch};
 use async_trait::async_trait;
-use futures::future::{join3, join_all, select};
+use futures::future::{join_all, join3, select};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use millrace_events::Topic;
 
@@ -577,7 +577,7 @@ pub async fn a_dropped_commit_happened_or_not(harness: &dyn Harness) {
         }
         let seen = stored(&*warehouse).await.len() as Offset;
         let stands = stands(&*warehouse).await.get(&0).copied().unwrap_or(0);
-        assert!(stands >= seen && seen % 5 == 0, "{seen} rows are seen, {stands} recorded afterwards");
+        assert!(stands >= seen && seen.is_multiple_of(5), "{seen} rows are seen, {stands} recorded afterwards");
     }
     must_commit_after_all(&*warehouse).await;
     let end = stands(&*warehouse).await[&0];

@@ -100,7 +100,7 @@ pub struct NamedQuery {
 
 /// What a query answers: columns, then rows as they are computed. Dropping it cancels the query.
 ///
-/// Every column is of a type that [`ColumnType`] knows, whatever engine computed it.
+/// Every column of a named query is of a type that [`ColumnType`] knows, whatever engine computed it.
 pub struct Answer {
     /// The columns.
     pub schema: SchemaRef,

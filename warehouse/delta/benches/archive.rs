@@ -159,7 +159,11 @@ fn report() {
     runtime.block_on(warehouse.maintain()).unwrap();
     println!("{} events in blocks of {block_events}, per event:", rows.len());
     println!("  build and commit  {:.2} µs CPU, {:.1} bytes", us(archived - before) / events, fresh_bytes / events);
-    println!("  merge             {:.2} µs CPU, {:.1} bytes", us(merged - archived) / events, bytes(dir.path()) / events);
+    println!(
+        "  merge             {:.2} µs CPU, {:.1} bytes",
+        us(merged - archived) / events,
+        bytes(dir.path()) / events
+    );
 }
 
 async fn open(dir: &Path) -> DeltaWarehouse {

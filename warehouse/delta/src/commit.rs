@@ -76,8 +76,7 @@ fn check(table: Table, blocks: &[Block]) -> Result<()> {
 fn follows(table: Table, positions: &BTreeMap<Source, Offset>, blocks: &[Block]) -> Result<()> {
     for Block { source, start, .. } in blocks {
         if let Some(stands) = positions.get(source).filter(|stands| *stands != start) {
-            let message =
-                format!("a block of {} begins at {start}, but {table} has it up to {stands}", name(*source));
+            let message = format!("a block of {} begins at {start}, but {table} has it up to {stands}", name(*source));
             return Err(Error::new(ErrorKind::Conflict, message));
         }
     }

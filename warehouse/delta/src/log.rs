@@ -33,8 +33,7 @@ pub(crate) fn entry_path(table: &Path, version: u64) -> Path {
 pub(crate) fn entry(actions: &[Action]) -> Result<Bytes, DeltaTableError> {
     let mut lines = Vec::new();
     for action in actions {
-        serde_json::to_writer(&mut lines, action)
-            .map_err(|json_err| DeltaTableError::SerializeLogJson { json_err })?;
+        serde_json::to_writer(&mut lines, action).map_err(|json_err| DeltaTableError::SerializeLogJson { json_err })?;
         lines.push(b'\n');
     }
     Ok(lines.into())

@@ -26,9 +26,9 @@ pub(crate) fn scan(table: &Arc<DeltaTable>, columns: &[&str]) -> Result<Answer> 
     let all = table.table.schema();
     let fields = columns.iter().map(|name| {
         let field = all.field_with_name(name);
-        field.cloned().map_err(|e| {
-            Error::with_source(ErrorKind::Invalid, format!("{} has no column {name}", table.table), e)
-        })
+        field
+            .cloned()
+            .map_err(|e| Error::with_source(ErrorKind::Invalid, format!("{} has no column {name}", table.table), e))
     });
     let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
     let (send, receive) = mpsc::channel(BATCHES_AHEAD);
@@ -36,7 +36,8 @@ pub(crate) fn scan(table: &Arc<DeltaTable>, columns: &[&str]) -> Result<Answer> 
     let handle = Handle::current();
     let reader = tokio::task::spawn_blocking(move || {
         for file in files.iter() {
-            let sent = handle.block_on(bytes(&table, file)).and_then(|bytes| rows(table.table, file, bytes, &read, &send));
+            let sent =
+                handle.block_on(bytes(&table, file)).and_then(|bytes| rows(table.table, file, bytes, &read, &send));
             match sent {
                 Ok(true) => {}
                 Ok(false) => return,

@@ -82,7 +82,7 @@ impl Attempt {
         let mut name = destination.clone().into_os_string();
         name.push(format!("{ATTEMPT}{number}"));
         let path = PathBuf::from(name);
-        let create = || OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+        let create = || OpenOptions::new().write(true).create_new(true).open(&path);
         let file = match create() {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 create_dirs(parent(&path))?;

@@ -1,6 +1,7 @@
 //! A table, and what is known of it in memory.
 
 use std::collections::{BTreeMap, HashSet};
+use std::error::Error as StdError;
 use std::fs::File;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -305,10 +306,11 @@ impl DeltaTable {
 
     fn check_columns(&self, found: &arrow::datatypes::Schema) -> Result<()> {
         let expected = self.table.schema();
-        let same = found.fields().len() == expected.fields().len()
-            && found.fields().iter().zip(expected.fields()).all(|(found, expected)| {
-                found.name() == expected.name() && found.data_type() == expected.data_type()
-            });
+        let same =
+            found.fields().len() == expected.fields().len()
+                && found.fields().iter().zip(expected.fields()).all(|(found, expected)| {
+                    found.name() == expected.name() && found.data_type() == expected.data_type()
+                });
         if same {
             return Ok(());
         }
@@ -320,14 +322,11 @@ impl DeltaTable {
     }
 
     fn unreadable(&self, error: DeltaTableError) -> Error {
-        let kind = match error {
-            DeltaTableError::ObjectStore { .. } | DeltaTableError::Io { .. } => ErrorKind::Retry,
-            _ => ErrorKind::Corrupt,
-        };
+        let kind = if is_of_disk(&error) { ErrorKind::Retry } else { ErrorKind::Corrupt };
         Error::with_source(kind, format!("cannot read the table in {}", self.dir.display()), error)
     }
 
-    pub(crate) fn error(&self, what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    pub(crate) fn error(&self, what: &str, error: impl StdError + Send + Sync + 'static) -> Error {
         Error::with_source(ErrorKind::Retry, format!("cannot {what} the table {}", self.table), error)
     }
 }
@@ -405,10 +404,15 @@ fn prepare(dir: &FsPath) -> Result<(PathBuf, Arc<File>, DurableStore)> {
         Err(std::fs::TryLockError::Error(e)) => return Err(disk("lock", &path, e)),
     }
     DurableStore::clean(&dir).map_err(|e| disk("clean", &dir, e))?;
-    let store = DurableStore::new(&dir).map_err(|e| {
-        Error::with_source(ErrorKind::Retry, format!("cannot find {}", dir.display()), e)
-    })?;
+    let store = DurableStore::new(&dir)
+        .map_err(|e| Error::with_source(ErrorKind::Retry, format!("cannot find {}", dir.display()), e))?;
     Ok((dir, Arc::new(lock), store))
+}
+
+/// True when somewhere below an error is one of the disk, so that the next try may succeed.
+fn is_of_disk(error: &(dyn StdError + 'static)) -> bool {
+    let of_disk = error.is::<std::io::Error>() || error.is::<object_store::Error>();
+    of_disk || error.source().is_some_and(is_of_disk)
 }
 
 fn disk(what: &str, path: &FsPath, error: std::io::Error) -> Error {

@@ -27,7 +27,7 @@ use encode::{Encoder, Format};
 /// The most rows of a JSON answer, which is held in memory until it is complete. The other formats are streams.
 pub const JSON_ROWS_MAX: usize = 100_000;
 /// The most bytes of a JSON answer.
-pub const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The header of a streamed answer that says up to which log time it is complete; absent before anything was archived.
 pub const AS_OF: &str = "x-millrace-as-of";
 
@@ -173,9 +173,12 @@ pub(crate) async fn run(
     }
 }
 
+/// Parameters of a query by name, as they were sent.
+type Own<'a> = Vec<(&'a str, &'a str)>;
+
 /// What is ours, and what is the query's.
-fn split(sent: &[(String, String)]) -> Result<(Format, Vec<(&str, &str)>), ApiError> {
-    let (ours, own): (Vec<_>, Vec<_>) =
+fn split(sent: &[(String, String)]) -> Result<(Format, Own<'_>), ApiError> {
+    let (ours, own): (Own<'_>, Own<'_>) =
         sent.iter().map(|(name, value)| (name.as_str(), value.as_str())).partition(|(name, _)| *name == "format");
     match ours.as_slice() {
         [] | [(_, "")] => Ok((Format::Json, own)),

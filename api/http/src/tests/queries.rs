@@ -77,7 +77,12 @@ async fn the_list_says_what_each_query_takes() {
     let queries = list["queries"].as_array().unwrap();
     let top_posts = queries.iter().find(|query| query["name"] == "top_posts").unwrap();
     let params = serde_json::to_string(&top_posts["params"]).unwrap();
-    insta::assert_snapshot!(params.replace("},{", "},\n{"), @"");
+    insta::assert_snapshot!(params.replace("},{", "},\n{"), @r#"
+    [{"default":null,"doc":"Only what happened at this time or later.","name":"from","required":false,"type":"timestamp"},
+    {"default":null,"doc":"Only what happened before this time.","name":"to","required":false,"type":"timestamp"},
+    {"default":"likes","doc":"The action to count.","name":"by","one_of":["views","clicks","likes","comments","shares","saves","hides","reports"],"required":false,"type":"text"},
+    {"default":20,"doc":"How many posts at most.","maximum":1000,"minimum":1,"name":"limit","required":false,"type":"integer"}]
+    "#);
     let post_reach = queries.iter().find(|query| query["name"] == "post_reach").unwrap();
     assert_eq!(post_reach["params"][0]["required"], true);
 }

@@ -67,7 +67,9 @@ async fn no_write_key_reaches_served_slates() {
     harness.post("/v1/track", event("")).await;
     harness.post("/v1/track", event(r#","topic":"served-slates""#)).await;
     harness.post("/v1/track?topic=served-slates", event("")).await;
-    harness.post("/v1/batch", format!(r#"{{"topic":"served-slates","batch":[{}]}}"#, event(r#","type":"track""#))).await;
+    harness
+        .post("/v1/batch", format!(r#"{{"topic":"served-slates","batch":[{}]}}"#, event(r#","type":"track""#)))
+        .await;
     assert_eq!(harness.records(Topic::Actions), 4, "they are actions like any other");
     for path in ["/v1/log/served-slates", "/v1/served-slates", "/v1/feeds/home"] {
         let answer = harness.post(path, event("")).await;

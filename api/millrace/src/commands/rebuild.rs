@@ -136,21 +136,25 @@ async fn replay_into(mut replay: Replay, ends: &BTreeMap<TopicPartition, Offset>
 /// A database for the replay's own state, which goes away with it.
 struct Scratch {
     embedded: Arc<Embedded>,
-    dir: PathBuf,
+    // Declared after the database: it is dropped after it.
+    _folder: Folder,
 }
+
+/// A folder that is deleted when dropped.
+struct Folder(PathBuf);
 
 impl Scratch {
     fn open(data_dir: &Path) -> anyhow::Result<Self> {
-        let dir = data_dir.join(SCRATCH);
+        let folder = Folder(data_dir.join(SCRATCH));
         // Left by one that was killed. Only one process at a time gets here: the database is locked.
-        delete(&dir)?;
-        Ok(Self { embedded: Embedded::open(&dir, Options::default())?, dir })
+        delete(&folder.0)?;
+        Ok(Self { embedded: Embedded::open(&folder.0, Options::default())?, _folder: folder })
     }
 }
 
-impl Drop for Scratch {
+impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = delete(&self.dir) {
+        if let Err(error) = delete(&self.0) {
             tracing::warn!("{error:#}");
         }
     }

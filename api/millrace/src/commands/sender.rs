@@ -293,7 +293,7 @@ struct Batch {
 
 async fn lane(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Batch>) -> anyhow::Result<()> {
     while let Some(batch) = waiting.recv().await {
-        shared.pace.wait(batch.calls, batch.due_us).await;
+        sleep_until(shared.pace.next(batch.calls, batch.due_us)).await;
         let rejected = deliver(&shared, &batch).await?;
         shared.rejected.fetch_add(rejected, Ordering::Relaxed);
         let sent = shared.sent.fetch_add(batch.calls, Ordering::Relaxed) + batch.calls;
@@ -453,18 +453,21 @@ struct Pace {
 }
 
 impl Pace {
-    async fn wait(&self, calls: u64, due_us: Option<Micros>) {
+    /// When the next batch may go: no earlier than the rate allows, and than its last call is due, for none is sent before it
+    /// happened. A moment that is over is no wait.
+    fn next(&self, calls: u64, due_us: Option<Micros>) -> Instant {
+        let mut next = self.start;
         if let Some(rate) = self.rate {
             let before = self.scheduled.fetch_add(calls, Ordering::Relaxed);
             #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 events")]
             let due = Duration::from_secs_f64(before as f64 / f64::from(rate));
-            sleep_until(self.start + due).await;
+            next = next.max(self.start + due);
         }
         if let (Some(from), Some(due)) = (self.live_from, due_us) {
-            // The last call of the batch decides: none is sent before it happened.
             let elapsed = u64::try_from(due.saturating_sub(from)).unwrap_or(0);
-            sleep_until(self.start + Duration::from_micros(elapsed)).await;
+            next = next.max(self.start + Duration::from_micros(elapsed));
         }
+        next
     }
 }
 

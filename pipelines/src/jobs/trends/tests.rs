@@ -17,7 +17,8 @@ use crate::state::{State, StateStore};
 
 const OF: TopicPartition = TopicPartition::new(Topic::TagEvents, 3);
 const SOURCES: usize = 2;
-/// A generation must outlast the records between two commits: at most 18 steps of 4 records, each of which can count twice.
+/// A generation must outlast the records between two commits: at most 18 steps of 4 records, each of which can count
+/// twice.
 const STEPS_MIN: u64 = 150;
 /// Some day of 2017, not at a full hour.
 const BEGIN_S: i64 = 1_503_792_000 + 1_234;
@@ -53,7 +54,8 @@ impl Partition {
         self.heard.into_iter().min().flatten().map(LogTime)
     }
 
-    /// What the stage does with a record of `source` at `time_us`: an event of `id` that happened at `event_us`, or a tick.
+    /// What the stage does with a record of `source` at `time_us`: an event of `id` that happened at `event_us`, or a
+    /// tick.
     fn record(&mut self, source: usize, time_us: i64, event: Option<(&str, i64)>) {
         let before = self.clock();
         let time_us = self.heard[source].map_or(time_us, |heard| heard.max(time_us));
@@ -162,8 +164,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// At rest, lists are those of a recount: however far the sources are apart, in whatever order events come within the
-    /// lateness, and wherever commits and restarts fall; and what nobody asks for any more goes away.
+    /// At rest, lists are those of a recount: however far the sources are apart, in whatever order events come within
+    /// the lateness, and wherever commits and restarts fall; and what nobody asks for any more goes away.
     #[test]
     fn lists_at_rest_are_those_of_a_recount(
         steps in prop::collection::vec(step(), 1..250),

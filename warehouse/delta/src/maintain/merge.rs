@@ -12,8 +12,8 @@ use arrow::compute::interleave_record_batch;
 use arrow::row::{RowConverter, Rows, SortField};
 use bytes::Bytes;
 use millrace_warehouse::{Error, ErrorKind, Maintained, Result, Table};
-use object_store::path::Path;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::commit::store;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use millrace_warehouse::{Error, ErrorKind, Maintained, Result};
 
-use crate::table::Tables;
+use crate::table::{DeltaTable, Tables};
 
 /// What one round of maintenance tells the next.
 #[derive(Debug, Default)]
@@ -25,13 +25,19 @@ pub(crate) async fn maintain(tables: &Arc<Tables>) -> Result<Maintained> {
     round.await.map_err(|e| Error::with_source(ErrorKind::Retry, "interrupted maintenance of the warehouse", e))?
 }
 
+/// A table that cannot be maintained now does not keep the others from it.
 async fn round(tables: &Tables) -> Result<Maintained> {
     let mut rounds = tables.rounds.lock().await;
     let mut done = Maintained::default();
+    let mut failed = Ok(());
     for table in tables.all() {
-        merge::merge(table, &mut rounds.oversized, &mut done).await?;
-        checkpoint::checkpoint(table, &mut done).await?;
-        vacuum::vacuum(table, &mut done).await?;
+        failed = failed.and(one(table, &mut rounds, &mut done).await);
     }
-    Ok(done)
+    failed.map(|()| done)
+}
+
+async fn one(table: &DeltaTable, rounds: &mut Rounds, done: &mut Maintained) -> Result<()> {
+    merge::merge(table, &mut rounds.oversized, done).await?;
+    checkpoint::checkpoint(table, done).await?;
+    vacuum::vacuum(table, done).await
 }

@@ -37,9 +37,9 @@ use crate::table::Tables;
 /// The most memory that one query may take, unless told otherwise, bytes.
 pub const QUERY_MEMORY_BYTES_MAX: usize = 512 << 20;
 
-/// The longest that one query may take, from its start to its last row, unless told otherwise. Below the time after which the
-/// HTTP surface gives up an answer, so that the reason is told.
-pub const QUERY_TIME_MAX: Duration = Duration::from_secs(25);
+/// The longest that one query may take, from its start to its last row, unless told otherwise. With the time that it may wait
+/// for its turn it stays below the half minute after which the HTTP surface gives an answer up, so that the reason is told.
+pub const QUERY_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How many queries run at one time, unless told otherwise.
 pub const QUERIES_MAX: usize = 2;

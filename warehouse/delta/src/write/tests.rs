@@ -44,7 +44,8 @@ fn rows_go_to_their_dates_in_order() {
 fn a_file_knows_its_rows_its_date_and_its_bounds() {
     for profile in [Profile::Fresh, Profile::Merged] {
         let mut writer = FileWriter::new(Table::DeadLetters, 1, profile).unwrap();
-        for rows in by_date(&[letters(&[DAY_US + 5, DAY_US + 3]), letters(&[DAY_US + 4])]).unwrap().remove(&1).unwrap() {
+        for rows in by_date(&[letters(&[DAY_US + 5, DAY_US + 3]), letters(&[DAY_US + 4])]).unwrap().remove(&1).unwrap()
+        {
             writer.write(&rows).unwrap();
         }
         let NewFile { file, bytes } = writer.finish(&Path::from("root"), 7).unwrap();

@@ -131,12 +131,31 @@ fn recorded(user: u64, number: u64, seconds: f64) -> Outgoing {
     Outgoing { key: format!("u{user}"), due_us: Some(due_us), json: format!("[{user},{number}]").into_bytes() }
 }
 
-#[tokio::test(start_paused = true)]
+#[test]
+fn a_batch_waits_for_the_rate_and_for_its_last_call() {
+    #[track_caller]
+    fn check(rate: Option<u32>, live_from: Option<Micros>, batches: &[(u64, Option<Micros>)], expected_ms: &[u64]) {
+        let pace = Pace { start: Instant::now(), rate, live_from, scheduled: AtomicU64::new(0) };
+        let found: Vec<Duration> =
+            batches.iter().map(|(calls, due_us)| pace.next(*calls, *due_us) - pace.start).collect();
+        assert_eq!(found, expected_ms.iter().map(|ms| Duration::from_millis(*ms)).collect::<Vec<_>>());
+    }
+    let from = 1_700_000_000 * SECOND;
+    let due = |ms: i64| Some(from + ms * 1_000);
+    check(None, None, &[(10, due(500)), (10, None)], &[0, 0]);
+    check(Some(100), None, &[(10, due(9_000)), (20, None), (1, None)], &[0, 100, 300]);
+    check(None, Some(from), &[(2, due(50)), (1, due(3_000)), (1, due(1_000))], &[50, 3_000, 1_000]);
+    // What was due before the start, or says nothing, goes at once.
+    check(None, Some(from), &[(1, due(-60_000)), (1, None), (1, Some(Micros::MIN))], &[0, 0, 0]);
+    // Both hold: the later one counts.
+    check(Some(10), Some(from), &[(10, due(0)), (10, due(500)), (10, due(5_000))], &[0, 1_000, 5_000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn live_calls_go_when_they_are_due_and_never_before() {
     let door = door(vec![]);
     let base = 1_700_000_000.0;
-    let seconds = [0.0, 0.05, 1.0, 3.0];
-    let source: Vec<_> = (0..).zip(seconds).map(|(i, s)| Ok(recorded(0, i, base + s))).collect();
+    let source: Vec<_> = (0..).zip([0.0, 0.05, 0.2, 0.4]).map(|(i, s)| Ok(recorded(0, i, base + s))).collect();
     let begun = Instant::now();
     let from = Some(1_700_000_000 * SECOND);
     let report = send(door.clone(), source.into_iter(), &options(), from, None).await.unwrap();
@@ -144,21 +163,10 @@ async fn live_calls_go_when_they_are_due_and_never_before() {
     let sent: Vec<Vec<u64>> =
         door.offered.lock().unwrap().iter().map(|(body, _)| items(body).into_iter().map(|i| i.1).collect()).collect();
     assert_eq!(sent, [vec![0, 1], vec![2], vec![3]]);
-    let waited: Vec<u128> = door.at.lock().unwrap().iter().map(|at| (*at - begun).as_millis()).collect();
-    for (waited, due) in waited.iter().zip([50, 1_000, 3_000]) {
-        assert!((due..=due + 2).contains(waited), "{waited} ms instead of {due}");
+    // How much later depends on the machine; earlier would be wrong.
+    for (at, due_ms) in door.at.lock().unwrap().iter().zip([50, 200, 400]) {
+        assert!(*at - begun >= Duration::from_millis(due_ms), "{:?} instead of {due_ms} ms", *at - begun);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_due_long_ago_and_what_has_no_time_goes_at_once() {
-    let door = door(vec![]);
-    let without = Outgoing { due_us: None, ..recorded(0, 1, 0.0) };
-    let source = [Ok(recorded(0, 0, 5.0)), Ok(without), Ok(recorded(0, 2, 1.0))];
-    let begun = Instant::now();
-    send(door.clone(), source.into_iter(), &options(), Some(10 * SECOND), None).await.unwrap();
-    assert_eq!(door.offered.lock().unwrap().len(), 1);
-    assert!(begun.elapsed() < Duration::from_millis(5), "{:?}", begun.elapsed());
 }
 
 /// What `fill` hands out live, in the order in which it does, whichever the lane.
