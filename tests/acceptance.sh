@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# The real data and the real clients against a fresh platform: import, recount, SDKs, everything again, with a restart and
-# with kill -9 in between, and the proof that nothing was counted twice.
+# The real data and the real clients against a fresh platform: import, recount, what others read in the tables, trends at
+# ten moments, SDKs, everything again, with a restart and with kill -9 in between, and the proof that nothing was counted
+# twice or lost.
 #
 #   tests/acceptance.sh [MILLRACE_BINARY]
 #
 # MILLRACE_REAL_DATA names the folder that holds gharchive/ (without it the import and the recount are skipped, aloud);
-# SDK=0 leaves out the SDKs, which are installed from their registries. PORT, KILLS (default 5).
+# SDK=0 leaves out the SDKs and READERS=0 the outside readers of the tables, which are installed from their registries.
+# PORT, KILLS during an import (default 5), ARCHIVE_KILLS while archiving (default 50).
 # Exit codes: 0 all passed, 1 something differs, 2 could not run.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 binary=${1:-${CARGO_TARGET_DIR:-$here/../target}/release/millrace}
-port=${PORT:-18180} kills=${KILLS:-5}
+port=${PORT:-18180} kills=${KILLS:-5} archive_kills=${ARCHIVE_KILLS:-50}
 scratch=$(mktemp -d)
 server=
 
@@ -45,7 +47,21 @@ trap 'stop KILL; rm -rf "$scratch"' EXIT
 
 step() { printf '\n== %s\n' "$*"; }
 recount() { "$here/recount/recount.py" --data "$MILLRACE_REAL_DATA/gharchive" "$@" || fail $? "the recount says so"; }
+# The queries, the closed windows and the tables, against the files.
+archive() {
+    local with=()
+    if [ -n "$python" ]; then with=(--tables "$MILLRACE_DATA_DIR/warehouse" --readers deltalake,duckdb,polars); fi
+    "${python:-python3}" "$here/recount/warehouse.py" --data "$MILLRACE_REAL_DATA/gharchive" "${with[@]}" ||
+        fail $? "the recount of the archive says so"
+}
 import() { "$binary" import gharchive "${files[@]}" --wait || fail 1 "the import did not end well"; }
+
+python=
+if [ "${READERS:-1}" = 0 ]; then
+    step "SKIPPED: other programs that read the tables (READERS=0)"
+else
+    python=$("$here/readers.sh") || fail 2 "the outside readers could not be had; READERS=0 leaves them out"
+fi
 
 start
 if [ -n "${MILLRACE_REAL_DATA:-}" ]; then
@@ -54,6 +70,7 @@ if [ -n "${MILLRACE_REAL_DATA:-}" ]; then
     step "import all files"
     import
     recount
+    archive
     step "everything again"
     import
     recount --expect-duplicates
@@ -62,6 +79,7 @@ if [ -n "${MILLRACE_REAL_DATA:-}" ]; then
     start
     import
     recount --expect-duplicates
+    archive
     stop TERM
 
     step "the same on an empty directory, with kill -9 ($kills times)"
@@ -77,6 +95,15 @@ if [ -n "${MILLRACE_REAL_DATA:-}" ]; then
     wait "$importer" || { cat "$scratch/import.log" >&2; fail 1 "the import did not survive the kills"; }
     tail -n 1 "$scratch/import.log"
     recount --allow-duplicates
+    archive
+    step "trends at ten moments"
+    python3 "$here/recount/trends.py" --binary "$binary" --data "$MILLRACE_REAL_DATA/gharchive" ||
+        fail $? "the recount of the trends says so"
+    if [ -d "$MILLRACE_REAL_DATA/tweets-538" ]; then
+        step "trends on tweets: a real burst, and shuffled time"
+        python3 "$here/trends/tweets.py" --binary "$binary" --data "$MILLRACE_REAL_DATA/tweets-538" --shuffles 1 ||
+            fail $? "the tweets say so"
+    fi
 else
     step "SKIPPED: set MILLRACE_REAL_DATA to the folder that holds gharchive/ to import and recount"
 fi
@@ -86,6 +113,11 @@ if [ "${SDK:-1}" = 0 ]; then
 else
     step "the real Segment SDKs"
     "$here/sdk/run.sh" || fail $? "the SDKs say so"
+fi
+
+if [ -n "$python" ]; then
+    step "kill -9 while archiving, merging and writing checkpoints ($archive_kills times)"
+    "$python" "$here/archive/kill.py" --binary "$binary" --kills "$archive_kills" || fail $? "the kills say so"
 fi
 
 step "verify"

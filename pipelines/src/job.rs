@@ -5,10 +5,10 @@ use millrace_events::{DeadLetter, Derived, LogTime, Micros, Position, Topic, Top
 use millrace_feature_store::views::WindowCounts;
 use millrace_feature_store::{ListItem, ListKey, OnlineWrite, RecordKey, Version};
 use millrace_log::{Offset, Record};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::Result;
 use crate::state::State;
+use crate::{Error, Result};
 
 /// One record as a job sees it: admitted, decoded, with the clock of its partition.
 #[derive(Debug)]
@@ -41,6 +41,15 @@ pub trait Job: Send + Sync {
         let (_, _, _) = (advance, state, writes);
         Ok(())
     }
+
+    /// The value now of a record that was only announced, see [`Writes::put_later`]; `None` when it is another job's.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    fn value(&self, key: &RecordKey, state: &mut State) -> Result<Option<Bytes>> {
+        let (_, _) = (key, state);
+        Ok(None)
+    }
 }
 
 /// A step of the clock of a partition.
@@ -64,6 +73,15 @@ pub trait Stage: Send + Sync {
     /// # Errors
     /// When state cannot be read, or the partition must stop (a gap).
     fn apply(&self, of: TopicPartition, record: Record, state: &mut State, writes: &mut Writes) -> Result<()>;
+
+    /// The value now of a record that one of its jobs announced, see [`Writes::put_later`].
+    ///
+    /// # Errors
+    /// When state cannot be read, or no job knows the record.
+    fn value(&self, key: &RecordKey, state: &mut State) -> Result<Bytes> {
+        let _ = state;
+        Err(Error::Corrupt(format!("no job makes the record {key:?}")))
+    }
 
     /// The clock of the partition as of the state.
     ///
@@ -107,6 +125,8 @@ pub struct Writes {
     /// Records that have no row in the table of their topic.
     pub(crate) left_out: Vec<Offset>,
     online: Vec<OnlineWrite>,
+    /// Which of `online` have no value yet.
+    announced: FxHashSet<usize>,
     place: FxHashMap<Place, usize>,
     version: Version,
     at: Position,
@@ -149,6 +169,24 @@ impl Writes {
     pub fn put(&mut self, key: RecordKey, value: Bytes) {
         let version = self.version;
         self.online(Place::Record(key.clone()), OnlineWrite::Put { key, value, version });
+    }
+
+    /// Sets a record to the value that [`Job::value`] says when the batch is written: for a record that many events change
+    /// and that is dear to make. What is written is the same, once for each batch.
+    pub fn put_later(&mut self, key: RecordKey) {
+        let version = self.version;
+        let at = self.online(Place::Record(key.clone()), OnlineWrite::Put { key, value: Bytes::new(), version });
+        self.announced.insert(at);
+    }
+
+    /// Gives every announced record its value.
+    pub(crate) fn settle(&mut self, mut value: impl FnMut(&RecordKey) -> Result<Bytes>) -> Result<()> {
+        for at in self.announced.drain() {
+            if let Some(OnlineWrite::Put { key, value: now, .. }) = self.online.get_mut(at) {
+                *now = value(key)?;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a record.
@@ -227,16 +265,23 @@ impl Writes {
 
     /// Takes the online writes out.
     pub fn take_online(&mut self) -> Vec<OnlineWrite> {
+        debug_assert!(self.announced.is_empty(), "announced records get their value before they are written");
         self.place.clear();
         std::mem::take(&mut self.online)
     }
 
-    fn online(&mut self, place: Place, write: OnlineWrite) {
+    fn online(&mut self, place: Place, write: OnlineWrite) -> usize {
         match self.place.get(&place) {
-            Some(&at) => self.online[at] = write,
+            Some(&at) => {
+                self.online[at] = write;
+                self.announced.remove(&at);
+                at
+            }
             None => {
-                self.place.insert(place, self.online.len());
+                let at = self.online.len();
+                self.place.insert(place, at);
                 self.online.push(write);
+                at
             }
         }
     }

@@ -27,7 +27,9 @@ import tempfile
 import threading
 import time
 
-BATCH = 200
+BATCH = 50
+# Between two batches of a sender, seconds: what is measured is not how much a debug build can take.
+REST = 0.005
 READY_WITHIN = 60
 
 
@@ -99,6 +101,7 @@ class Sender(threading.Thread):
                     continue
                 if status == 200:
                     self.acknowledged.update(ids)
+                    time.sleep(REST)
                     break
                 time.sleep(0.05)
 

@@ -118,17 +118,17 @@ fn has_room(time_us: i64, dates: &mut BTreeSet<i32>, dates_max: usize) -> bool {
 }
 
 enum Columns {
-    Events(EventsBuilder),
-    Slates(ServedSlatesBuilder),
-    Letters(DeadLettersBuilder),
+    Events(Box<EventsBuilder>),
+    Slates(Box<ServedSlatesBuilder>),
+    Letters(Box<DeadLettersBuilder>),
 }
 
 impl Columns {
     fn new(table: Table, rows: usize) -> Self {
         match table {
-            Table::ServedSlates => Columns::Slates(ServedSlatesBuilder::with_capacity(rows)),
-            Table::DeadLetters => Columns::Letters(DeadLettersBuilder::with_capacity(rows)),
-            Table::Events | Table::EngagementWindows => Columns::Events(EventsBuilder::with_capacity(rows)),
+            Table::ServedSlates => Columns::Slates(Box::new(ServedSlatesBuilder::with_capacity(rows))),
+            Table::DeadLetters => Columns::Letters(Box::new(DeadLettersBuilder::with_capacity(rows))),
+            Table::Events | Table::EngagementWindows => Columns::Events(Box::new(EventsBuilder::with_capacity(rows))),
         }
     }
 
@@ -148,7 +148,7 @@ impl Columns {
                 if envelope.kind() == Kind::Tick {
                     return Ok(true);
                 }
-                if !has_room(envelope.event_time_us, dates, dates_max) {
+                if !has_room(shown(envelope.event_time_us), dates, dates_max) {
                     return Ok(false);
                 }
                 events.push(row_of_action(of, record, &envelope));
@@ -156,7 +156,7 @@ impl Columns {
             Columns::Slates(slates) => {
                 let slate: ServedSlate = decode("a served slate", record.value.clone())
                     .map_err(|_| Error::bad_record("a served slate", of, record.offset))?;
-                if !has_room(record.time.0, dates, dates_max) {
+                if !has_room(shown(record.time.0), dates, dates_max) {
                     return Ok(false);
                 }
                 add_slate(slates, of, record, &slate);
@@ -164,7 +164,7 @@ impl Columns {
             Columns::Letters(letters) => {
                 let letter: DeadLetter = decode("a dead letter", record.value.clone())
                     .map_err(|_| Error::bad_record("a dead letter", of, record.offset))?;
-                if !has_room(record.time.0, dates, dates_max) {
+                if !has_room(shown(record.time.0), dates, dates_max) {
                     return Ok(false);
                 }
                 add_letter(letters, of, record, &letter);
@@ -185,6 +185,14 @@ impl Columns {
 
 fn not_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
+}
+
+/// The first and the last microsecond that every reader of the tables can show: years 1 to 9999. A client's clock can say
+/// anything, and one event must not keep the others out.
+const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+
+fn shown(time_us: i64) -> i64 {
+    time_us.clamp(*TIMES.start(), *TIMES.end())
 }
 
 /// The row of an action in `events`.
@@ -208,8 +216,8 @@ pub fn row_of_action<'a>(of: TopicPartition, record: &Record, envelope: &'a Enve
         target_id: action.and_then(|a| not_empty(&a.target_id)),
         tag: action.and_then(|a| not_empty(&a.tag)),
         slate: action.and_then(|a| not_empty(&a.slate)),
-        event_time: envelope.event_time_us,
-        ingest_time: record.time.0,
+        event_time: shown(envelope.event_time_us),
+        ingest_time: shown(record.time.0),
         properties: json(properties),
         context: json(personal.map(|p| &p.context)),
         topic: of.topic.as_str(),
@@ -223,8 +231,8 @@ fn add_slate(slates: &mut ServedSlatesBuilder, of: TopicPartition, record: &Reco
         slates.push(ServedSlateRow {
             slate: &slate.slate,
             viewer_id: &slate.viewer,
-            served_at: record.time.0,
-            as_of: slate.as_of_us,
+            served_at: shown(record.time.0),
+            as_of: slate.as_of_us.map(shown),
             model: &slate.model,
             model_version: &slate.model_version,
             sample_rate: slate.sample_rate,
@@ -255,7 +263,7 @@ fn add_letter(letters: &mut DeadLettersBuilder, of: TopicPartition, record: &Rec
         detail: &letter.detail,
         source: &letter.source,
         refused_by: &letter.by,
-        log_time: record.time.0,
+        log_time: shown(record.time.0),
         payload_bytes: letter.payload.len() as u64,
         truncated: letter.truncated,
         topic: of.topic.as_str(),
@@ -328,7 +336,7 @@ async fn cut_windows(
 
 /// True when every row of a record fits into the commit; then their dates are in it.
 fn all_have_room(rows: &RowsValue, dates: &mut BTreeSet<i32>, dates_max: usize) -> bool {
-    rows.rows.iter().all(|Row::EngagementWindow(window)| has_room(window.counts.start_us, dates, dates_max))
+    rows.rows.iter().all(|Row::EngagementWindow(window)| has_room(shown(window.counts.start_us), dates, dates_max))
 }
 
 fn add_window(columns: &mut EngagementWindowsBuilder, of: TopicPartition, offset: Offset, index: u32, row: &Row) {
@@ -337,8 +345,8 @@ fn add_window(columns: &mut EngagementWindowsBuilder, of: TopicPartition, offset
     let window = Window::ALL.into_iter().find(|w| *w as u32 == counts.window).unwrap_or(Window::FiveMinutes);
     columns.push(EngagementWindowRow {
         window: window.as_str(),
-        window_start: counts.start_us,
-        window_end: counts.start_us.saturating_add(window.width_us()),
+        window_start: shown(counts.start_us),
+        window_end: shown(counts.start_us.saturating_add(window.width_us())),
         post_id: &closed.post_id,
         views: counts.views,
         clicks: counts.clicks,
@@ -349,7 +357,7 @@ fn add_window(columns: &mut EngagementWindowsBuilder, of: TopicPartition, offset
         saves: counts.saves,
         hides: counts.hides,
         reports: counts.reports,
-        closed_at: closed.closed_at.0,
+        closed_at: shown(closed.closed_at.0),
         topic: of.topic.as_str(),
         partition: of.partition,
         offset,

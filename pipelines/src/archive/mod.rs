@@ -62,8 +62,8 @@ impl Default for ArchiveOptions {
         Self {
             rest: Duration::from_millis(1_000),
             failure_rest: Duration::from_secs(1),
-            block_records_max: 50_000,
-            block_bytes_max: 16 * 1024 * 1024,
+            block_records_max: 16_384,
+            block_bytes_max: 8 * 1024 * 1024,
             dates_max: 32,
             empty_records_max: 50_000,
         }

@@ -1,6 +1,8 @@
 //! What every reader of a re-keyed topic does before its jobs: decode, drop duplicates, stop at gaps, keep the clock.
 
+use bytes::Bytes;
 use millrace_events::{Derived, LogTime, TopicPartition, decode};
+use millrace_feature_store::RecordKey;
 use millrace_log::Record;
 
 use crate::error::{Error, Result};
@@ -88,6 +90,15 @@ impl Stage for DerivedStage {
             }
         }
         Ok(())
+    }
+
+    fn value(&self, key: &RecordKey, state: &mut State) -> Result<Bytes> {
+        for job in &self.jobs {
+            if let Some(value) = job.value(key, state)? {
+                return Ok(value);
+            }
+        }
+        Err(Error::Corrupt(format!("no job makes the record {key:?}")))
     }
 
     fn clock(&self, state: &mut State) -> Result<Option<LogTime>> {

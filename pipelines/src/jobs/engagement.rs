@@ -10,7 +10,9 @@
 //! published is, for each width, the latest window that the post was touched in and the one directly before: it follows
 //! from the events alone, whichever source they came from first and whenever a window closes.
 
+use bytes::Bytes;
 use millrace_events::{ActionKind, Derived, Micros, Window};
+use millrace_feature_store::RecordKey;
 use millrace_feature_store::views::{self, EngagementRecord, WindowCounts};
 use prost::Message;
 
@@ -42,21 +44,17 @@ impl Job for Engagement {
     fn apply(&self, input: &Input<'_>, state: &mut State, writes: &mut Writes) -> Result<()> {
         let record = input.record;
         let Some(change) = change(record, input.key, state)? else { return Ok(()) };
-        let viewers = if change == Change::View {
-            let viewers = state.entry::<Distinct>(&StateKey::new(tables::VIEWERS).last(input.key.as_bytes()))?;
-            viewers.insert(&record.actor);
-            Some(viewers.estimate())
-        } else {
-            None
-        };
-        let totals = state.entry::<Totals>(&totals_key(input.key))?;
-        totals.count(change, viewers);
+        if change == Change::View {
+            state.entry::<Distinct>(&viewers_key(input.key.as_bytes()))?.insert(&record.actor);
+        }
+        let totals = state.entry::<Totals>(&totals_key(input.key.as_bytes()))?;
+        totals.count(change);
         let counted = Window::ALL.map(|window| {
             let start_us = window.start_of(record.event_time_us);
             let counted = if record.late { Counted::Here } else { totals.count_window(change, window, start_us) };
             (window, start_us, counted)
         });
-        writes.put(views::record(views::ENGAGEMENT, input.key), totals.published().into());
+        writes.put_later(views::record(views::ENGAGEMENT, input.key));
         for (window, start_us, counted) in counted {
             match counted {
                 Counted::Here => {}
@@ -68,6 +66,15 @@ impl Job for Engagement {
             }
         }
         Ok(())
+    }
+
+    fn value(&self, key: &RecordKey, state: &mut State) -> Result<Option<Bytes>> {
+        if key.view != views::ENGAGEMENT {
+            return Ok(None);
+        }
+        let viewers = state.get::<Distinct>(&viewers_key(&key.entity))?.map_or(0, Distinct::estimate);
+        let totals = state.get::<Totals>(&totals_key(&key.entity))?;
+        Ok(totals.map(|totals| totals.published(viewers).into()))
     }
 
     fn advance(&self, advance: Advance, state: &mut State, writes: &mut Writes) -> Result<()> {
@@ -133,14 +140,13 @@ enum Counted {
     Elsewhere,
 }
 
-/// Totals, and the windows of the post that are open, by width and start; of each width the last two even when closed.
+/// Totals but for distinct viewers, and the windows of the post that are open, by width and start; of each width the last two even when closed.
 #[derive(Clone, Default)]
 struct Totals(EngagementRecord);
 
 impl Totals {
-    fn count(&mut self, change: Change, unique_viewers: Option<u64>) {
+    fn count(&mut self, change: Change) {
         let totals = &mut self.0;
-        totals.unique_viewers = unique_viewers.unwrap_or(totals.unique_viewers);
         match change {
             Change::View => totals.views += 1,
             Change::Click => totals.clicks += 1,
@@ -183,14 +189,14 @@ impl Totals {
         &self.0.windows[from..to]
     }
 
-    /// The record as it is served.
-    fn published(&self) -> Vec<u8> {
-        let old = Window::ALL.map(|window| old(self.of_width(window), window).len());
-        if old == [0; 3] {
-            return self.0.encode_to_vec();
-        }
-        let windows = Window::ALL.into_iter().zip(old).flat_map(|(window, old)| &self.of_width(window)[old..]);
-        EngagementRecord { windows: windows.copied().collect(), ..self.0 }.encode_to_vec()
+    /// The record as it is served: with an estimate that is made once for a batch and not for every view.
+    fn published(&self, unique_viewers: u64) -> Vec<u8> {
+        let now = |window| {
+            let windows = self.of_width(window);
+            &windows[old(windows, window).len()..]
+        };
+        let windows = Window::ALL.into_iter().flat_map(now).copied().collect();
+        EngagementRecord { unique_viewers, windows, ..self.0 }.encode_to_vec()
     }
 }
 
@@ -218,7 +224,7 @@ fn count_in(counts: &mut WindowCounts, change: Change) {
 
 /// After a window was added to a post's value: those that closed go, and of too many the oldest moves to a key of its own.
 fn make_room(state: &mut State, post_id: &str, window: Window) -> Result<()> {
-    let key = totals_key(post_id);
+    let key = totals_key(post_id.as_bytes());
     let Some(totals) = state.get::<Totals>(&key)? else { return Ok(()) };
     let windows = totals.of_width(window);
     let old: Vec<WindowCounts> = old(windows, window).to_vec();
@@ -257,7 +263,7 @@ fn closed_counts(state: &mut State, due: DueAt, post_id: &str) -> Result<WindowC
     let lost = || Error::corrupt("the window of a post that is listed as open", of);
     let window = Window::ALL.into_iter().find(|window| *window as u8 == due.kind).ok_or_else(lost)?;
     let start_us = due.at_us - ALLOWED_LATENESS_US - window.width_us();
-    if let Some(totals) = state.get::<Totals>(&totals_key(post_id))?
+    if let Some(totals) = state.get::<Totals>(&totals_key(post_id.as_bytes()))?
         && let Some(counts) = totals.of_width(window).iter().find(|counts| counts.start_us == start_us)
     {
         return Ok(*counts);
@@ -274,8 +280,12 @@ fn due_at(window: Window, start_us: Micros) -> DueAt {
     DueAt { at_us: end_us.saturating_add(ALLOWED_LATENESS_US), kind: window as u8 }
 }
 
-fn totals_key(post_id: &str) -> StateKey {
-    StateKey::new(tables::TOTALS).last(post_id.as_bytes())
+fn totals_key(post_id: &[u8]) -> StateKey {
+    StateKey::new(tables::TOTALS).last(post_id)
+}
+
+fn viewers_key(post_id: &[u8]) -> StateKey {
+    StateKey::new(tables::VIEWERS).last(post_id)
 }
 
 fn elsewhere_key(post_id: &str, window: Window, start_us: Micros) -> StateKey {

@@ -249,7 +249,7 @@ impl Trends {
     /// Ends an evaluation: deletes a little of what nobody reads any more.
     fn end(&self, as_of: i64, members: u64, state: &mut State) -> Result<()> {
         let now = standing(state)?;
-        (now.members, now.waiting) = (members, 0);
+        (now.members, now.waiting, now.evaluated) = (members, 0, as_of);
         let (steps, newest) = (now.steps, now.newest);
         let (mut histories, mut seconds) = (now.histories.clone(), now.seconds.clone());
         for (generations, turn) in [(&self.histories, &mut histories), (&self.seconds, &mut seconds)] {
@@ -297,8 +297,10 @@ impl Job for Trends {
         now.since.get_or_insert(second);
         now.steps += 1;
         let is_worth_it = now.waiting.saturating_mul(MEMBERS_PER_RECORD) >= now.members;
-        // A tick within the second can be the last for long, and what came since belongs to the second too.
-        let is_due = if is_new { advance.by_tick || advance.from.is_none() || is_worth_it } else { now.waiting > 0 };
+        // A tick within the second can be the last for long: what came since belongs to the second too, and a record that
+        // was not worth it may have brought the second.
+        let is_stale = now.waiting > 0 || now.evaluated != second;
+        let is_due = if is_new { advance.by_tick || advance.from.is_none() || is_worth_it } else { is_stale };
         if is_due { self.evaluate(second, state, writes) } else { Ok(()) }
     }
 }

@@ -280,6 +280,7 @@ impl Worker {
         if !batch.is_empty() {
             self.publish(batch).await?;
         }
+        writes.settle(|key| self.stage.value(key, state))?;
         let mut online = writes.take_online();
         online.extend(self.progress(next, state)?);
         self.seams.online.write(online).await?;

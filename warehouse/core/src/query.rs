@@ -1,7 +1,7 @@
 //! Named queries: SQL with typed parameters, one file each under `queries/<subject>/`.
 //!
-//! A file begins with comments that say what it answers and what its parameters are; see [`NamedQuery::parse`]. Parameters
-//! reach an engine as values, never as text of the SQL, so that no caller can change what a query does.
+//! A file begins with comments that say what it answers and what its parameters are; see [`NamedQuery::parse`].
+//! Parameters reach an engine as values, never as text of the SQL, so that no caller can change what a query does.
 
 mod bind;
 #[cfg(feature = "testing")]

@@ -1,9 +1,11 @@
-//! What the four queries of the contract cost over many events, written as the archive writes them and merged by maintenance.
+//! What the four queries of the contract cost over many events, written as the archive writes them and merged by
+//! maintenance.
 //!
-//! `cargo bench -p millrace-delta --bench queries`. `MILLRACE_BENCH_EVENTS` says how many events, a million when absent.
-//! `MILLRACE_BENCH_DIR` names a directory to keep: what it holds already is queried as it stands, so that another engine can
-//! be measured on the same files and the memory printed at the end is that of queries alone. DuckDB reads them so, with the
-//! files below `warehouse/core/queries` as they are (its parameters are called `$from` too; Python needs `pytz` for times):
+//! `cargo bench -p millrace-delta --bench queries`. `MILLRACE_BENCH_EVENTS` says how many events, a million when
+//! absent. `MILLRACE_BENCH_DIR` names a directory to keep: what it holds already is queried as it stands, so that
+//! another engine can be measured on the same files and the memory printed at the end is that of queries alone. DuckDB
+//! reads them so, with the files below `warehouse/core/queries` as they are (its parameters are called `$from` too;
+//! Python needs `pytz` for times):
 //!
 //! ```python
 //! con.execute("SET threads = 2; SET TimeZone = 'UTC'")

@@ -42,7 +42,8 @@ fn query(sql: &str) -> NamedQuery {
     NamedQuery::parse("ad_hoc", &format!("-- Not one of ours.\n{sql}")).unwrap()
 }
 
-/// The sample's 38 events with each other, so often that nobody lives to see the end: 38^8 rows, some 4 million million.
+/// The sample's 38 events with each other, so often that nobody lives to see the end: 38^8 rows, some 4 million
+/// million.
 fn endless(what: &str) -> NamedQuery {
     let joins = ["b", "c", "d", "e", "f", "g", "h"].map(|name| format!("CROSS JOIN events {name}")).join(" ");
     query(&format!("SELECT {what} FROM events a {joins}"))

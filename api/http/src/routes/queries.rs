@@ -40,8 +40,8 @@ pub trait Queries: Send + Sync + 'static {
     /// As [`millrace_warehouse::Warehouse::query`].
     async fn query(&self, query: &NamedQuery, params: &Params) -> millrace_warehouse::Result<Answer>;
 
-    /// Every action up to this log time is visible to a query that begins now; `None` before the first. Asked before the
-    /// query begins, so that an answer never claims more than it has.
+    /// Every action up to this log time is visible to a query that begins now; `None` before the first. Asked before
+    /// the query begins, so that an answer never claims more than it has.
     fn as_of(&self) -> Option<LogTime>;
 }
 
@@ -143,8 +143,8 @@ fn param(param: &'static Param) -> QueryParam {
 /// Runs a named query. Its own parameters, listed under `/v1/queries`, are sent in the query string too.
 ///
 /// JSON is answered when it is complete and is bounded; the other formats are streams, whose log time is in the header
-/// `x-millrace-as-of`, and end early, without a proper end, when the query fails on the way. 422 says that the query, or its
-/// answer as JSON, is larger than may be: ask for less, such as a shorter time.
+/// `x-millrace-as-of`, and end early, without a proper end, when the query fails on the way. 422 says that the query,
+/// or its answer as JSON, is larger than may be: ask for less, such as a shorter time.
 #[utoipa::path(get, path = "/v1/queries/{name}", tag = "queries",
     params(
         ("name" = String, Path, description = "Its name, see /v1/queries"),

@@ -108,6 +108,7 @@ fn run(records: &[Record], commit: impl Fn(usize) -> bool, crash: impl Fn(usize)
         if let Some(before) = out.rows.insert(record.offset, rows.clone()) {
             assert_eq!(before, rows, "after a restart the record leads to what it led to before");
         }
+        writes.settle(|key| stage.value(key, &mut state)).unwrap();
         for write in writes.take_online() {
             let OnlineWrite::Put { key, value, .. } = write else { panic!("engagement only puts") };
             let post = String::from_utf8(key.entity.to_vec()).unwrap();
@@ -317,7 +318,7 @@ fn a_source_far_behind_does_not_let_the_value_of_a_post_grow() {
     for record in all {
         let mut writes = Writes::default();
         stage.apply(OF, record, &mut state, &mut writes).unwrap();
-        let totals = state.get::<Totals>(&totals_key("p0")).unwrap().unwrap();
+        let totals = state.get::<Totals>(&totals_key(b"p0")).unwrap().unwrap();
         assert!(totals.of_width(Window::FiveMinutes).len() <= INLINE_WINDOWS_MAX);
         let closed = writes.rows.into_iter().map(|(_, Row::EngagementWindow(closed))| closed.counts);
         windows.extend(closed.filter(|c| c.window == Window::FiveMinutes as u32).map(|c| (c.start_us, c.views)));

@@ -20,6 +20,8 @@ pub(super) struct Standing {
     pub(super) since: Option<i64>,
     /// The newest second counted in; it can be ahead of the clock.
     pub(super) newest: i64,
+    /// The second of the last evaluation.
+    pub(super) evaluated: i64,
     /// Records counted since the last evaluation.
     pub(super) waiting: u64,
     /// Members of all pools after the last evaluation.
@@ -95,7 +97,7 @@ impl StateValue for Standing {
     fn decode(mut bytes: &[u8]) -> Option<Self> {
         let mut take = || decode_varint(&mut bytes).ok();
         let (has_since, since) = (take()?, take()?.cast_signed());
-        let newest = take()?.cast_signed();
+        let (newest, evaluated) = (take()?.cast_signed(), take()?.cast_signed());
         let (waiting, members, steps) = (take()?, take()?, take()?);
         let (histories, seconds) = (Turn::decode(&mut bytes)?, Turn::decode(&mut bytes)?);
         let mut touched = FxHashSet::default();
@@ -105,6 +107,7 @@ impl StateValue for Standing {
         Some(Self {
             since: (has_since == 1).then_some(since),
             newest,
+            evaluated,
             waiting,
             members,
             steps,
@@ -120,6 +123,7 @@ impl StateValue for Standing {
             u64::from(self.since.is_some()),
             since,
             self.newest.cast_unsigned(),
+            self.evaluated.cast_unsigned(),
             self.waiting,
             self.members,
             self.steps,

@@ -21,8 +21,8 @@ impl NamedQuery {
     /// Checks what a caller sent, by name, and completes it with defaults. An empty value is one that was not sent.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a parameter that the query does not have, that comes twice, is missing or cannot have this
-    /// value; the message names it and says what it takes.
+    /// [`ErrorKind::Invalid`] for a parameter that the query does not have, that comes twice, is missing or cannot
+    /// have this value; the message names it and says what it takes.
     pub fn bind<'a>(&self, sent: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Params> {
         let mut given = BTreeMap::new();
         for (name, text) in sent {

@@ -1,7 +1,7 @@
 //! Every named query, checked over [`super::sample`] against its golden file.
 //!
-//! The files are `tests/goldens/<name>.json`: the columns, then cases, each with parameters as a caller sends them and the
-//! rows as JSON. Their numbers were counted by a program that knows neither the SQL nor an engine.
+//! The files are `tests/goldens/<name>.json`: the columns, then cases, each with parameters as a caller sends them and
+//! the rows as JSON. Their numbers were counted by a program that knows neither the SQL nor an engine.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -19,8 +19,9 @@ impl NamedQuery {
     /// SELECT …
     /// ```
     ///
-    /// A line that begins with `$` is a parameter: its type, then `required`, `optional` or `default` with a value, then what
-    /// it is limited to, then after a full stop what it says. All other comments of the header say what the query answers.
+    /// A line that begins with `$` is a parameter: its type, then `required`, `optional` or `default` with a value,
+    /// then what it is limited to, then after a full stop what it says. All other comments of the header say what the
+    /// query answers.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when the header does not read so, or names other parameters than the SQL.

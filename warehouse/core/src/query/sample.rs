@@ -1,7 +1,7 @@
 //! A small, fixed content of every table, over which each named query has a golden file.
 //!
-//! It holds what queries get wrong: late events, letters that were refused twice, nulls, days before 1970, a leap day, weeks
-//! and months that begin on different days, text beyond ASCII and JSON that must be looked into.
+//! It holds what queries get wrong: late events, letters that were refused twice, nulls, days before 1970, a leap day,
+//! weeks and months that begin on different days, text beyond ASCII and JSON that must be looked into.
 
 use millrace_events::{Topic, parse_rfc3339};
 
@@ -26,7 +26,8 @@ pub fn commits(table: Table) -> Vec<Vec<Block>> {
     }
 }
 
-/// Two commits with a block of each partition, so that there are several files for a day. Offsets count within a partition.
+/// Two commits with a block of each partition, so that there are several files for a day. Offsets count within a
+/// partition.
 fn halves<R: Copy>(
     topic: Topic,
     rows: &[R],

@@ -1,7 +1,7 @@
 //! `json_texts(object, name)`: the texts of a list inside a JSON object.
 //!
-//! The open properties of an event are columns of JSON text, and the engine without its JSON extension cannot look inside.
-//! In ClickHouse the same is `arrayDistinct(JSONExtract(object, name, 'Array(String)'))`.
+//! The open properties of an event are columns of JSON text, and the engine without its JSON extension cannot look
+//! inside. In ClickHouse the same is `arrayDistinct(JSONExtract(object, name, 'Array(String)'))`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

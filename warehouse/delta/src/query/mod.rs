@@ -1,8 +1,8 @@
 //! Runs named queries with DataFusion.
 //!
-//! A query gets the files that are active when it begins and holds them, threads of a lower priority than everything else in
-//! the process, a bounded share of memory and of time, and no disk: what does not fit is refused. DataFusion would spill
-//! instead, but to the disk that the log syncs, and then one large question slows every small write.
+//! A query gets the files that are active when it begins and holds them, threads of a lower priority than everything
+//! else in the process, a bounded share of memory and of time, and no disk: what does not fit is refused. DataFusion
+//! would spill instead, but to the disk that the log syncs, and then one large question slows every small write.
 
 mod answer;
 mod error;
@@ -37,8 +37,9 @@ use crate::table::Tables;
 /// The most memory that one query may take, unless told otherwise, bytes.
 pub const QUERY_MEMORY_BYTES_MAX: usize = 512 << 20;
 
-/// The longest that one query may take, from its start to its last row, unless told otherwise. With the time that it may wait
-/// for its turn it stays below the half minute after which the HTTP surface gives an answer up, so that the reason is told.
+/// The longest that one query may take, from its start to its last row, unless told otherwise. With the time that it
+/// may wait for its turn it stays below the half minute after which the HTTP surface gives an answer up, so that the
+/// reason is told.
 pub const QUERY_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How many queries run at one time, unless told otherwise.
@@ -137,7 +138,8 @@ impl Engine {
         }
     }
 
-    /// A session of its own for one query, with memory of its own: whether a query fits never depends on its neighbours.
+    /// A session of its own for one query, with memory of its own: whether a query fits never depends on its
+    /// neighbours.
     fn context(&self) -> Result<SessionContext> {
         let pool = TrackConsumersPool::new(GreedyMemoryPool::new(self.options.memory_bytes_max), CONSUMERS_NAMED);
         let runtime = RuntimeEnvBuilder::from_runtime_env(&self.shared)
@@ -146,7 +148,8 @@ impl Engine {
             .map_err(failed)?;
         let mut config = SessionConfig::new().with_target_partitions(THREADS).with_information_schema(false);
         let parquet = &mut config.options_mut().execution.parquet;
-        // Few rows of an event's name are read only where the name fits: a name is cheap to compare and most queries ask for one.
+        // Other columns are read only where an event's name fits, which is cheap to compare and what most queries ask
+        // for.
         parquet.pushdown_filters = true;
         parquet.reorder_filters = true;
         let context = SessionContext::new_with_config_rt(config, runtime);

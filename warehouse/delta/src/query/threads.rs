@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// How far below the rest of the process queries stand, as `nice` counts. Whoever answers feeds or takes events in gets the
-/// processor at once when it wants it; queries get what is left, which is everything on a quiet machine.
+/// How far below the rest of the process queries stand, as `nice` counts. Whoever answers feeds or takes events in gets
+/// the processor at once when it wants it; queries get what is left, which is everything on a quiet machine.
 const NICE: i32 = 10;
 
 /// How many threads read files at most; more reads wait.
@@ -52,8 +52,8 @@ impl Drop for Threads {
     }
 }
 
-/// Lowers the priority of the thread that calls. On Linux priority belongs to a thread; elsewhere it would be that of the
-/// whole process, so there queries keep the priority of everything else.
+/// Lowers the priority of the thread that calls. On Linux priority belongs to a thread; elsewhere it would be that of
+/// the whole process, so there queries keep the priority of everything else.
 fn step_back() {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !cfg!(target_os = "linux") {
