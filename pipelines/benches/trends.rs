@@ -42,21 +42,25 @@ fn run(bencher: divan::Bencher<'_, '_>, posts: usize, step_us: i64) {
             (format!("post-{post:08}"), Derived { kind, event_time_us: at, log_time_us: at, ..Derived::default() })
         })
         .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers always builds");
     bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
         let job = Trends::posts();
-        let mut state = State::new(OF, runtime.block_on(ToyStateStore::new().open(OF)).unwrap());
+        let opened = runtime.block_on(ToyStateStore::new().open(OF));
+        let mut state = State::new(OF, opened.expect("nobody else opens this toy"));
         let mut writes = Writes::default();
         let mut clock = None;
         for (nth, (post, record)) in records.iter().enumerate() {
             let to = LogTime(record.log_time_us);
             writes.begin(1, 0, nth as u64, to);
-            job.apply(&Input { record, key: post, clock }, &mut state, &mut writes).unwrap();
-            job.advance(Advance { from: clock, to, by_tick: false }, &mut state, &mut writes).unwrap();
+            let input = Input { record, key: post, clock };
+            job.apply(&input, &mut state, &mut writes).expect("the records are well formed");
+            let advance = Advance { from: clock, to, by_tick: false };
+            job.advance(advance, &mut state, &mut writes).expect("the state is what this job wrote");
             clock = Some(to);
             if nth % COMMIT_RECORDS == COMMIT_RECORDS - 1 {
                 divan::black_box(writes.take_online());
-                runtime.block_on(state.commit(nth as u64 + 1)).unwrap();
+                runtime.block_on(state.commit(nth as u64 + 1)).expect("nobody else owns this partition");
             }
         }
     });

@@ -27,6 +27,9 @@ pub enum Error {
     /// The warehouse did not do what it was asked.
     #[error("the warehouse failed")]
     Warehouse(#[from] millrace_warehouse::Error),
+    /// The warehouse and the log are not of one piece. The archive waits until they are.
+    #[error("{0}")]
+    Torn(String),
     /// The archive could not go on.
     #[error("cannot build a block of the archive")]
     Archive(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -73,7 +76,7 @@ impl Error {
             Error::Fenced(_) | Error::BeyondEnd { .. } | Error::Corrupt(_) | Error::BadRecord(_) => true,
             Error::Log(error) => matches!(error.kind(), Log::Invalid | Log::Corrupt | Log::Fenced),
             Error::Online(error) => matches!(error.kind(), Online::Invalid | Online::Corrupt),
-            Error::Warehouse(_) | Error::Archive(_) | Error::State { .. } | Error::Gap { .. } => false,
+            Error::Warehouse(_) | Error::Torn(_) | Error::Archive(_) | Error::State { .. } | Error::Gap { .. } => false,
         }
     }
 

@@ -108,11 +108,17 @@ impl Replay {
     }
 
     /// Compares what the replay led to with what is live, the warehouse included when there is one. The live jobs must stand
-    /// still at the offsets reached; the archive may go on.
+    /// still at the offsets reached until `release` is called: the rows of a warehouse are many, and neither they nor the
+    /// part of the log that led to them change any more. The archive may go on.
     ///
     /// # Errors
     /// When something cannot be read.
-    pub async fn compare(&self, live: &dyn OnlineStore, warehouse: Option<Arc<dyn Warehouse>>) -> Result<Report> {
+    pub async fn compare(
+        &self,
+        live: &dyn OnlineStore,
+        warehouse: Option<Arc<dyn Warehouse>>,
+        release: impl FnOnce() + Send,
+    ) -> Result<Report> {
         let mut report = Report::default();
         let actions = self.reached.iter().filter(|(of, _)| of.topic == Topic::Actions);
         report.actions = actions.map(|(_, end)| end).sum();
@@ -128,7 +134,9 @@ impl Replay {
                 warehouse,
                 reached: self.reached.clone(),
             };
-            comparison.run(&mut report).await?;
+            let recorded = comparison.recorded().await?;
+            release();
+            comparison.run(&recorded, &mut report).await?;
         }
         report.equal = report.difference.is_none();
         Ok(report)

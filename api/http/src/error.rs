@@ -180,9 +180,7 @@ impl From<millrace_warehouse::Error> for ApiError {
         match error.kind() {
             ErrorKind::Invalid => Self::invalid("invalid_parameter", error.to_string()),
             // The request is well-formed and allowed, only its answer costs too much: not 413, which is about its body.
-            ErrorKind::TooLarge => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "query_too_large", error.to_string())
-            }
+            ErrorKind::TooLarge => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "query_too_large", error.to_string()),
             ErrorKind::Busy => Self::later("queries_busy", error.to_string()),
             ErrorKind::Retry => Self::later("warehouse_unavailable", error.to_string()),
             ErrorKind::Conflict | ErrorKind::Corrupt => {

@@ -67,7 +67,9 @@ pub(crate) fn start(
             every.tick().await;
             match maintained.maintain().await {
                 Ok(done) => tracing::debug!(?done, "the warehouse was maintained"),
-                Err(error) => tracing::warn!(%error, "the warehouse could not be maintained; the next round tries again"),
+                Err(error) => {
+                    tracing::warn!(%error, "the warehouse could not be maintained; the next round tries again")
+                }
             }
         }
     });

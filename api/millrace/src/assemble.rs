@@ -42,6 +42,9 @@ const QUIET_TICKS: u32 = 60;
 /// ...only one of so many is sent.
 const QUIET_TICK_EVERY: u32 = 10;
 
+/// The archive tries again after a failure, but a command that waits for it gives up after so many looks, 20 ms apart.
+const ARCHIVE_FAILS_MAX: u32 = 500;
+
 /// The stores of one data directory.
 pub(crate) struct Stores {
     pub(crate) embedded: Arc<Embedded>,
@@ -338,9 +341,16 @@ impl Status {
 
     /// Waits until everything in the log is applied.
     pub(crate) async fn caught_up(&self) -> anyhow::Result<()> {
+        let mut failing = 0;
         loop {
-            if self.status().await.caught_up {
+            let status = self.status().await;
+            if status.caught_up {
                 return Ok(());
+            }
+            let error = status.warehouse.and_then(|warehouse| warehouse.error);
+            failing = if error.is_some() { failing + 1 } else { 0 };
+            if let Some(error) = error.filter(|_| failing > ARCHIVE_FAILS_MAX) {
+                anyhow::bail!("the archive cannot go on: {error}");
             }
             let stopped = self.board.as_ref().map(Board::all).unwrap_or_default();
             if let Some((of, status)) = stopped.into_iter().find(|(_, status)| status.stopped) {

@@ -80,7 +80,12 @@ fn gauges(out: &mut String, collector: &Collector, slates: &Slates, status: &Sta
     ] {
         writeln!(out, "millrace_api_slates_total{{what=\"{what}\"}} {count}")?;
     }
-    header(out, "millrace_api_slate_candidates_left_out_total", "counter", "Candidates left out of too large records.")?;
+    header(
+        out,
+        "millrace_api_slate_candidates_left_out_total",
+        "counter",
+        "Candidates left out of too large records.",
+    )?;
     writeln!(out, "millrace_api_slate_candidates_left_out_total {}", served.left_out)?;
     if let Some(archive) = status.archive() {
         header(out, "millrace_warehouse_lag_records", "gauge", "Records whose rows are not archived, by table.")?;

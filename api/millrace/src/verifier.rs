@@ -41,9 +41,8 @@ impl LiveVerifier {
         let held = tokio::time::timeout(HOLD_WITHIN, gate.close(workers)).await;
         let held = held.context("the jobs did not come to a commit in time")?;
         scratch.replay.advance(&self.status.applied()).await?;
-        let report = scratch.replay.compare(self.online.as_ref(), Some(self.warehouse.clone())).await?;
-        drop(held);
-        Ok(report)
+        let warehouse = Some(self.warehouse.clone());
+        Ok(scratch.replay.compare(self.online.as_ref(), warehouse, move || drop(held)).await?)
     }
 
     fn last(&self) -> MutexGuard<'_, Verification> {

@@ -301,6 +301,8 @@ async fn cut_windows(
     let mut after = before(&table, range.start);
     let mut columns = EngagementWindowsBuilder::with_capacity(PEEK_VALUES);
     let (mut bytes, mut record, mut index) = (0, None, 0);
+    // The first record of a commit always fits: what one record closes has few enough dates for a commit of its own.
+    let is_first = dates.is_empty();
     let mut next = range.end;
     'all: loop {
         let found = seams.states.peek(of, &after, PEEK_ROWS).await?;
@@ -316,7 +318,7 @@ async fn cut_windows(
             if record != Some(offset) {
                 // A record's rows stay together: they are counted from 0.
                 let is_full = bytes >= options.block_bytes_max || !all_have_room(&rows, dates, options.dates_max);
-                if is_full && record.is_some() {
+                if is_full && !(is_first && record.is_none()) {
                     next = offset;
                     break 'all;
                 }

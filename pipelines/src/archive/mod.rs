@@ -15,6 +15,7 @@ mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,13 +23,16 @@ use millrace_events::{Envelope, Kind, LogTime, Topic, TopicPartition, decode};
 use millrace_log::{EventLog, Offset, Record};
 use millrace_warehouse::{Block, Source, Table, Warehouse};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runner::{Board, Timer};
 use crate::state::StateStore;
 
 pub use block::row_of_action;
 pub(crate) use block::{Cut, cut};
-pub(crate) use rows::{ROWS_PER_VALUE, RowsValue, before, left_out_key, left_out_table, rows_key, rows_table};
+pub(crate) use rows::{
+    ROWS_PER_VALUE, RowsValue, Swept, before, left_out_key, left_out_table, rows_key, rows_table, swept_key,
+    swept_offset,
+};
 pub use status::{ArchiveStatus, Archived, TableStatus};
 
 /// The tables, and the topic whose records lead to their rows.
@@ -64,7 +68,7 @@ impl Default for ArchiveOptions {
             failure_rest: Duration::from_secs(1),
             block_records_max: 16_384,
             block_bytes_max: 8 * 1024 * 1024,
-            dates_max: 32,
+            dates_max: 256,
             empty_records_max: 50_000,
         }
     }
@@ -102,6 +106,7 @@ pub struct Archiver {
     /// Held during maintenance; see `turn`.
     maintenance: tokio::sync::Mutex<()>,
     places: Mutex<BTreeMap<(Table, TopicPartition), Place>>,
+    rounds: AtomicU32,
 }
 
 /// Where a partition stands in a table.
@@ -133,6 +138,7 @@ impl Archiver {
             turn: tokio::sync::Mutex::default(),
             maintenance: tokio::sync::Mutex::default(),
             places: Mutex::default(),
+            rounds: AtomicU32::new(0),
         }
     }
 
@@ -202,6 +208,7 @@ impl Archiver {
             let recorded = self.seams.warehouse.recorded(table).await?;
             for of in partitions(topic, self.seams.log.partitions()) {
                 let at = recorded.get(&self.source(of)).copied().unwrap_or(0);
+                self.check(table, of, at).await?;
                 let clock = self.clock_before(of, at).await?;
                 places.insert((table, of), Place { recorded: at, scanned: at, clock });
                 self.archived.set(of, at);
@@ -211,21 +218,51 @@ impl Archiver {
         Ok(())
     }
 
+    /// Refuses to go on where the warehouse and the log are not of one piece: rows would be missing, or there twice.
+    async fn check(&self, table: Table, of: TopicPartition, recorded: Offset) -> Result<()> {
+        let bounds = self.seams.log.bounds(of).await?;
+        if recorded > bounds.end {
+            return Err(Error::Torn(format!(
+                "{table} holds rows of {of} up to {recorded}, but the log ends at {}: the log was restored from an older copy; \
+                 restore the whole data directory from one backup, or run `millrace rebuild warehouse`",
+                bounds.end
+            )));
+        }
+        let swept = swept_offset(self.seams.states.as_ref(), of).await?;
+        let needed = if matches!(table, Table::Events | Table::EngagementWindows) { swept } else { 0 };
+        if recorded < needed.max(bounds.start) {
+            return Err(Error::Torn(format!(
+                "{table} holds rows of {of} up to {recorded} only, and what led to those up to {} is gone: the warehouse was \
+                 deleted, or restored from an older copy; run `millrace rebuild warehouse`, or restore the whole data \
+                 directory from one backup",
+                needed.max(bounds.start)
+            )));
+        }
+        Ok(())
+    }
+
     /// Archives what is there, one block for each partition at most; true when there is more.
     async fn round(&self) -> Result<bool> {
-        let mut more = false;
+        let (mut more, mut failed) = (false, Ok(()));
         for (table, topic) in SOURCES {
-            more |= self.table(table, topic).await?;
+            // A table that cannot go on does not keep the others from it.
+            match self.table(table, topic).await {
+                Ok(left) => more |= left,
+                Err(error) => failed = failed.and(Err(error)),
+            }
         }
         self.refresh().await?;
-        Ok(more)
+        failed.map(|()| more)
     }
 
     async fn table(&self, table: Table, topic: Topic) -> Result<bool> {
         let _turn = self.turn.lock().await;
         let mut dates = BTreeSet::new();
         let (mut blocks, mut after, mut more) = (Vec::new(), Vec::new(), false);
-        for of in partitions(topic, self.seams.log.partitions()) {
+        // Each round begins with another partition: dates that one of them needs many of are not always the others' loss.
+        let count = topic.partitions(self.seams.log.partitions());
+        let first = self.rounds.fetch_add(1, Ordering::Relaxed) % count;
+        for of in (0..count).map(|nth| TopicPartition::new(topic, (first + nth) % count)) {
             let place = self.places().get(&(table, of)).copied().unwrap_or_default();
             let end = self.end(table, of).await?;
             if place.scanned >= end {
@@ -284,12 +321,19 @@ impl Archiver {
                 Table::EngagementWindows => self.end(table, of).await?,
                 _ => self.seams.log.bounds(of).await?.end,
             };
-            let lag = self.owed(table, of, place.scanned..end).await?;
+            let mut lag = self.owed(table, of, place.scanned..end).await?;
+            if table == Table::EngagementWindows {
+                // What is applied and not committed may have closed windows.
+                lag += self.seams.board.get(of).map_or(0, |status| status.applied.saturating_sub(status.committed));
+            }
             status.tables.entry(table).or_default().lag += lag;
             status.lag += lag;
             if table == Table::Events && end > 0 {
-                is_known &= place.clock.is_some();
-                as_of = as_of.map_or(place.clock, |least| place.clock.map(|clock| clock.min(least)));
+                // Records of one request have one time: where more may follow, that time is not complete.
+                let clock =
+                    place.clock.map(|at| if place.scanned < end { LogTime(at.0.saturating_sub(1)) } else { at });
+                is_known &= clock.is_some();
+                as_of = as_of.map_or(clock, |least| clock.map(|clock| clock.min(least)));
             }
         }
         status.as_of = as_of.filter(|_| is_known);

@@ -1,16 +1,19 @@
 //! What waits in the state of a job until the warehouse has it: rows, and which records have none.
 //!
-//! Two tables of the state are the runner's: their keys begin with the offset of the record, so that what is archived can be
+//! Three tables of the state are the runner's, two of them by offset: their keys begin with the offset of the record, so that what is archived can be
 //! swept from the front.
 
-use millrace_events::LogTime;
+use millrace_events::{LogTime, TopicPartition};
 use millrace_feature_store::views::WindowCounts;
 use millrace_log::Offset;
 use prost::Message;
 
+use crate::error::{Error, Result};
 use crate::job::{ClosedWindow, Row};
-use crate::state::{StateKey, StateValue};
+use crate::state::{StateKey, StateStore, StateValue};
 
+/// Up to which offset the other two have been swept.
+const SWEPT: u8 = 252;
 /// Records that have no row.
 const LEFT_OUT: u8 = 253;
 /// Rows that jobs made.
@@ -34,6 +37,37 @@ pub(crate) fn left_out_key(offset: Offset) -> StateKey {
 /// The key of the `nth` value with rows of a record.
 pub(crate) fn rows_key(offset: Offset, nth: u64) -> StateKey {
     rows_table().number(offset).number(nth)
+}
+
+/// The key of the offset below which nothing is kept for the warehouse any more.
+pub(crate) fn swept_key() -> StateKey {
+    StateKey::new(SWEPT)
+}
+
+/// Up to where a partition's state was swept: the warehouse had everything below when that was committed.
+pub(crate) async fn swept_offset(states: &dyn StateStore, of: TopicPartition) -> Result<Offset> {
+    // Nothing sorts between the end of the table before and this key.
+    let after = [SWEPT - 1, u8::MAX, u8::MAX, u8::MAX, u8::MAX, u8::MAX, u8::MAX, u8::MAX, u8::MAX, u8::MAX];
+    let found = states.peek(of, &after, 1).await?;
+    let value = found.first().filter(|(key, _)| key.as_ref() == swept_key().as_bytes()).map(|(_, value)| value);
+    match value {
+        Some(value) => Swept::decode(value).map(|s| s.0).ok_or_else(|| Error::corrupt("how far it was swept", of)),
+        None => Ok(0),
+    }
+}
+
+/// See [`swept_key`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Swept(pub(crate) Offset);
+
+impl StateValue for Swept {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(Self(Offset::from_be_bytes(bytes.try_into().ok()?)))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_be_bytes());
+    }
 }
 
 /// The offset in a key of either table.

@@ -11,7 +11,7 @@
 //! from the events alone, whichever source they came from first and whenever a window closes.
 
 use bytes::Bytes;
-use millrace_events::{ActionKind, Derived, Micros, Window};
+use millrace_events::{ActionKind, Derived, LogTime, Micros, Window};
 use millrace_feature_store::RecordKey;
 use millrace_feature_store::views::{self, EngagementRecord, WindowCounts};
 use prost::Message;
@@ -25,6 +25,10 @@ use crate::{Error, Result};
 
 /// How many rows one record leads to at most; windows with more posts close over several steps of the clock.
 const CLOSE_ROWS_MAX: usize = 16_384;
+
+/// Windows that close with one record end within so much of the first of them: a row has a date, and what one record leads
+/// to goes into one commit of the warehouse, which takes a bounded number of dates. Only a clock that leaps notices.
+const CLOSE_SPAN_US: Micros = 100 * 24 * 3_600 * 1_000_000;
 
 /// How many windows of one width stay in a post's value. More are open only while source partitions are far apart in time;
 /// the oldest then have keys of their own.
@@ -78,7 +82,9 @@ impl Job for Engagement {
     }
 
     fn advance(&self, advance: Advance, state: &mut State, writes: &mut Writes) -> Result<()> {
-        for (due, post_id) in OPEN.take(state, advance.to, CLOSE_ROWS_MAX)? {
+        let Some(first_us) = OPEN.first(state)? else { return Ok(()) };
+        let until = LogTime(advance.to.0.min(first_us.saturating_add(CLOSE_SPAN_US)));
+        for (due, post_id) in OPEN.take(state, until, CLOSE_ROWS_MAX)? {
             let counts = closed_counts(state, due, &post_id)?;
             writes.row(Row::EngagementWindow(ClosedWindow { post_id, counts, closed_at: advance.to }));
         }

@@ -190,7 +190,10 @@ impl Trends {
         state: &mut State,
     ) -> Result<()> {
         let mut counted: [Vec<Member>; 3] = Default::default();
-        for id in &touched {
+        // In an order of their own: which of too many have to wait must not hang on how a set is laid out in memory.
+        let mut ids: Vec<&Arc<str>> = touched.iter().collect();
+        ids.sort_unstable();
+        for id in ids {
             let (now, next) = self.measure(id, as_of, turns, state)?;
             for (counted, measured) in counted.iter_mut().zip(now) {
                 if measured.count >= COUNT_MIN {

@@ -75,6 +75,15 @@ impl Due {
         Ok(taken)
     }
 
+    /// When the first list is due, whether or not that is over.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    pub fn first(&self, state: &mut State) -> Result<Option<Micros>> {
+        let lists = state.get::<Lists>(&StateKey::new(self.table))?;
+        Ok(lists.and_then(|lists| lists.lists.first()).map(|list| list.due.at_us))
+    }
+
     /// True while a list is there: it has not been taken to its end.
     ///
     /// # Errors

@@ -12,7 +12,9 @@ use millrace_log::{Append, ErrorKind, EventLog, Offset, Record};
 use prost::Message;
 
 use super::{Board, Gate};
-use crate::archive::{Archived, ROWS_PER_VALUE, RowsValue, before, left_out_key, left_out_table, rows_key, rows_table};
+use crate::archive::{
+    Archived, ROWS_PER_VALUE, RowsValue, Swept, before, left_out_key, left_out_table, rows_key, rows_table, swept_key,
+};
 use crate::error::{Error, Result};
 use crate::job::{Stage, Writes};
 use crate::state::{Present, State, StateStore};
@@ -52,6 +54,8 @@ pub struct WorkerOptions {
     pub commit_records: u64,
     /// ...or so many changed keys...
     pub commit_keys: usize,
+    /// ...or so many rows for the warehouse...
+    pub commit_rows: usize,
     /// ...or when nothing came for this long...
     pub commit_idle: Duration,
     /// ...or after this long, however much comes: the archive waits for commits, and what is not committed is done again
@@ -72,6 +76,7 @@ impl Default for WorkerOptions {
             writes_max: 20_000,
             commit_records: 20_000,
             commit_keys: 50_000,
+            commit_rows: 65_536,
             commit_idle: Duration::from_millis(200),
             commit_every: Duration::from_secs(1),
             sweep_keys: 20_000,
@@ -149,7 +154,7 @@ impl Worker {
             return Err(Error::BeyondEnd { of: self.of, committed: next, end: bounds.end });
         }
         self.report(&mut state, next)?;
-        let (mut uncommitted, mut swept) = (0, 0);
+        let (mut uncommitted, mut owed, mut swept) = (0, 0, 0);
         let mut writes = Writes::default();
         // Runs from the first record that is not committed.
         let mut age = None;
@@ -180,7 +185,8 @@ impl Worker {
                     break;
                 }
                 let offset = record.offset;
-                if let Err(error) = self.apply(record, &mut state, &mut writes) {
+                let applied = self.apply(record, &mut state, &mut writes).map(|rows| owed += rows);
+                if let Err(error) = applied {
                     if error.is_about_record() {
                         // What came before it is good: it must not be done again with every restart.
                         self.flush(offset, &mut state, &mut writes).await?;
@@ -192,6 +198,12 @@ impl Worker {
                 uncommitted += 1;
                 if writes.len() >= self.options.writes_max {
                     self.flush(next, &mut state, &mut writes).await?;
+                }
+                let owes_much = owed >= self.options.commit_rows;
+                if owes_much || state.dirty() >= self.options.commit_keys {
+                    self.flush(next, &mut state, &mut writes).await?;
+                    self.commit(next, &mut state, &mut swept).await?;
+                    (uncommitted, owed, age) = (0, 0, None);
                 }
             }
             self.flush(next, &mut state, &mut writes).await?;
@@ -206,20 +218,21 @@ impl Worker {
         }
     }
 
-    fn apply(&self, record: Record, state: &mut State, writes: &mut Writes) -> Result<()> {
+    /// Applies a record; how many rows it led to.
+    fn apply(&self, record: Record, state: &mut State, writes: &mut Writes) -> Result<usize> {
         self.stage.apply(self.of, record, state, writes)?;
         // What the warehouse is owed is state: committed with the offset that led to it, and kept until it is archived.
         for offset in writes.left_out.drain(..) {
             state.put(&left_out_key(offset), Present);
         }
-        let mut nth = 0;
+        let (mut nth, owed) = (0, writes.rows.len());
         while let Some((offset, _)) = writes.rows.first() {
             let offset = *offset;
             let rows = writes.rows.drain(..writes.rows.len().min(ROWS_PER_VALUE)).map(|(_, row)| row).collect();
             state.put(&rows_key(offset, nth), RowsValue { rows });
             nth += 1;
         }
-        Ok(())
+        Ok(owed)
     }
 
     /// Removes what the warehouse has, a bounded number of keys, then commits. Below `swept` nothing is left.
@@ -231,6 +244,8 @@ impl Worker {
                 let (after, end) = (before(&table, *swept), table.number(archived));
                 is_done &= state.remove_range(&after, &end, self.options.sweep_keys)? < self.options.sweep_keys;
             }
+            // Committed with the removals: whoever reads it knows that the warehouse had everything below.
+            state.put(&swept_key(), Swept(archived));
             if is_done {
                 *swept = archived;
             }

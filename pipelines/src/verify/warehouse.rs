@@ -27,6 +27,9 @@ struct Sum {
     hashes: u64,
 }
 
+/// Up to where each table has rows, by source.
+pub(super) type Recorded = BTreeMap<Table, BTreeMap<Source, Offset>>;
+
 /// What is compared: the archive of a generation, against a replay whose job state is in `states`.
 pub(super) struct Comparison {
     pub(super) generation: u32,
@@ -38,10 +41,19 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Compares every table up to where the warehouse says it is.
-    pub(super) async fn run(&self, report: &mut Report) -> Result<()> {
+    /// Up to where each table has rows now.
+    pub(super) async fn recorded(&self) -> Result<Recorded> {
+        let mut recorded = Recorded::new();
+        for (table, _) in SOURCES {
+            recorded.insert(table, self.warehouse.recorded(table).await?);
+        }
+        Ok(recorded)
+    }
+
+    /// Compares every table up to there.
+    pub(super) async fn run(&self, recorded: &Recorded, report: &mut Report) -> Result<()> {
         for (table, topic) in SOURCES {
-            let recorded = self.warehouse.recorded(table).await?;
+            let recorded = recorded.get(&table).cloned().unwrap_or_default();
             let mut ranges = BTreeMap::new();
             for partition in 0..topic.partitions(self.live.partitions()) {
                 let source = Source { generation: self.generation, topic, partition };

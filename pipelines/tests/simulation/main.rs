@@ -115,6 +115,7 @@ impl World {
             writes_max: random.random_range(1..40),
             commit_records: random.random_range(1..30),
             commit_keys: random.random_range(1..200),
+            commit_rows: random.random_range(1..20),
             commit_idle: Duration::from_millis(1),
             commit_every: Duration::from_millis(1),
             sweep_keys: random.random_range(1..20),

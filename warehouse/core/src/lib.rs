@@ -25,11 +25,11 @@ use async_trait::async_trait;
 use millrace_events::Topic;
 
 pub use error::{Error, ErrorKind};
-#[cfg(feature = "testing")]
-pub use query::{goldens, sample};
 pub use query::{
     Answer, ColumnType, NamedQuery, Param, ParamType, Params, Rows, TEXT_PARAM_BYTES_MAX, Value, named_queries,
 };
+#[cfg(feature = "testing")]
+pub use query::{goldens, sample};
 pub use tables::Table;
 
 /// The result of every call here.

@@ -15,7 +15,7 @@ use crate::table::{Change, DeltaTable, blocking, now_ms};
 use crate::write::{FileWriter, NewFile, Profile, by_date};
 
 /// How many dates the rows of one commit may have, each of which is a file. Blocks with more are to be cut smaller.
-pub const DATES_MAX: usize = 128;
+pub const DATES_MAX: usize = 512;
 
 /// Commits blocks, or nothing. Goes on to the end also when the caller is gone.
 pub(crate) async fn commit(table: &Arc<DeltaTable>, blocks: Vec<Block>) -> Result<()> {

@@ -69,6 +69,30 @@ impl DeltaWarehouse {
     }
 }
 
+/// How large a table is now, without what only earlier versions of it name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableSize {
+    /// Data files.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Rows in them.
+    pub rows: u64,
+}
+
+impl DeltaWarehouse {
+    /// How large `table` is.
+    pub fn size(&self, table: Table) -> TableSize {
+        let mut size = TableSize::default();
+        for file in self.tables.get(table).files().iter() {
+            size.files += 1;
+            size.bytes += file.size;
+            size.rows += file.rows;
+        }
+        size
+    }
+}
+
 #[async_trait]
 impl Warehouse for DeltaWarehouse {
     async fn recorded(&self, table: Table) -> Result<BTreeMap<Source, Offset>> {

@@ -237,7 +237,8 @@ fn sorted(objects: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static,
 pub(crate) fn create_dirs(dir: &FsPath) -> io::Result<()> {
     match fs::create_dir(dir) {
         Ok(()) => sync_dir(parent(dir)),
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+        // Whoever made it may have been killed before its name was durable.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => sync_dir(parent(dir)),
         Err(e) if e.kind() == ErrorKind::NotFound && dir.parent().is_some() => {
             create_dirs(parent(dir))?;
             create_dirs(dir)

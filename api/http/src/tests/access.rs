@@ -10,7 +10,11 @@ fn documented() -> Vec<String> {
     let paths = document["paths"].as_object().unwrap();
     let read = paths.iter().filter(|(_, item)| item.get("get").is_some());
     let filled = |path: &str| {
-        path.replace("{topic}", "actions").replace("{post_id}", "p").replace("{author_id}", "a").replace("{name}", "events_by_name") + "?viewer=ann"
+        path.replace("{topic}", "actions")
+            .replace("{post_id}", "p")
+            .replace("{author_id}", "a")
+            .replace("{name}", "events_by_name")
+            + "?viewer=ann"
     };
     read.map(|(path, _)| filled(path)).collect()
 }

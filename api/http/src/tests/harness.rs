@@ -17,7 +17,8 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use crate::{
-    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LogPartition, Readiness, SlateSink, StatusReport, StatusSource, Verification, Verifier,
+    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LogPartition, Readiness, SlateSink, StatusReport,
+    StatusSource, Verification, Verifier,
 };
 
 /// 2026-01-01.

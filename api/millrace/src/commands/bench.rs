@@ -1,6 +1,7 @@
 //! `millrace bench`: whole-process figures. Each starts a platform of its own in another process, on a directory that is
 //! thrown away, drives it over HTTP, and reads the processor time that the kernel counted for that process alone.
 
+mod warehouse;
 mod window_count;
 
 use std::path::{Path, PathBuf};
@@ -59,6 +60,10 @@ enum Name {
     Feed,
     /// Memory when idle, and the time to start with a million events on disk.
     Start,
+    /// What archiving and merging cost per event, and how many bytes an event takes then.
+    Archive,
+    /// Feeds and ingest alone, and beside the contract queries asked without a pause.
+    Queries,
     /// Counts per key and one-minute window with durable state, through the runner, on one partition.
     WindowCount,
 }
@@ -78,6 +83,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Name::Visible => visible(&args).await?,
             Name::Feed => feed(&args).await?,
             Name::Start => start(&args).await?,
+            Name::Archive => warehouse::archive(&args).await?,
+            Name::Queries => warehouse::beside(&args).await?,
             Name::WindowCount => count_windows(&args).await?,
         }
     }

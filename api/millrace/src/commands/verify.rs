@@ -86,7 +86,7 @@ async fn offline(config: &Config) -> anyhow::Result<Report> {
     let report = {
         let mut scratch = Scratch::open(config, &stores)?;
         scratch.replay.advance(&ends).await?;
-        scratch.replay.compare(stores.online.as_ref(), Some(warehouse)).await?
+        scratch.replay.compare(stores.online.as_ref(), Some(warehouse), || {}).await?
     };
     stores.close();
     Ok(report)

@@ -283,7 +283,9 @@ pub(super) fn bounds_in(snapshot: &Snapshot, name: TopicPartition, meta: &str) -
         Some(value) => base_of(&value)?,
         None => 0,
     };
-    let Some((base, value)) = snapshot.last(&space).map_err(|e| storage(name, e))? else { return Ok(Bounds::default()) };
+    let Some((base, value)) = snapshot.last(&space).map_err(|e| storage(name, e))? else {
+        return Ok(Bounds::default());
+    };
     let last = Batch::parse(base_of(&base)?, value)?;
     let before = hint.checked_sub(1).map(key_of);
     let first = snapshot.page(&space, before.as_ref().map(<[u8; 8]>::as_slice), 1).map_err(|e| storage(name, e))?;

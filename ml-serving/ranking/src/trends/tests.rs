@@ -16,12 +16,14 @@ async fn put(store: &ToyStore, key: RecordKey, value: impl Message) {
     store.write(vec![OnlineWrite::Put { key, value: value.encode_to_vec().into(), version }]).await.unwrap();
 }
 
-/// A store with these lists, of one partition each: the clock, and the items as (id, score, count).
-async fn listed(kind: TrendKind, lists: &[(i64, &[(&str, f64, u64)])]) -> (ToyStore, Ranker) {
+/// Id, score and count of a trend.
+type Item<'a> = (&'a str, f64, u64);
+
+/// A store with these lists, of one partition each: the clock and the items.
+async fn listed(kind: TrendKind, lists: &[(i64, &[Item<'_>])]) -> (ToyStore, Ranker) {
     let store = ToyStore::new();
     for (partition, (clock_us, items)) in (0..).zip(lists) {
-        let item =
-            |&(id, score, count): &(&str, f64, u64)| TrendItem { id: id.to_owned(), count, baseline: 0.5, score };
+        let item = |&(id, score, count): &Item<'_>| TrendItem { id: id.to_owned(), count, baseline: 0.5, score };
         let record = TrendsRecord { clock_us: *clock_us, items: items.iter().map(item).collect() };
         put(&store, views::trends_key(kind, Window::Hour, partition), record).await;
     }

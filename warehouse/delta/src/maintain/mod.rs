@@ -37,7 +37,8 @@ async fn round(tables: &Tables) -> Result<Maintained> {
 }
 
 async fn one(table: &DeltaTable, rounds: &mut Rounds, done: &mut Maintained) -> Result<()> {
-    merge::merge(table, &mut rounds.oversized, done).await?;
-    checkpoint::checkpoint(table, done).await?;
-    vacuum::vacuum(table, done).await
+    // What cannot be merged still gets its checkpoints, and what is gone its disk space back.
+    let merged = merge::merge(table, &mut rounds.oversized, done).await;
+    let written = checkpoint::checkpoint(table, done).await;
+    merged.and(written).and(vacuum::vacuum(table, done).await)
 }
