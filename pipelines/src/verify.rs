@@ -19,7 +19,7 @@ use millrace_warehouse::Warehouse;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::archive::Archived;
+use crate::archive::{ArchiveOptions, ArchiveSeams, Archived, Archiver};
 use crate::error::{Error, Result};
 use crate::jobs::stage_of;
 use crate::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
@@ -105,6 +105,25 @@ impl Replay {
             self.reached.insert(of, end);
         }
         Ok(())
+    }
+
+    /// Archives what the replay led to into an empty warehouse: a rebuild.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or the warehouse does not take it.
+    pub async fn archive(&self, warehouse: Arc<dyn Warehouse>) -> Result<()> {
+        let board = Board::new();
+        for (&of, &end) in &self.reached {
+            board.update(of, |status| (status.committed, status.applied) = (end, end));
+        }
+        let seams = ArchiveSeams {
+            log: self.live.clone(),
+            states: self.states.clone(),
+            warehouse,
+            board,
+            timer: Arc::new(NoTimer),
+        };
+        Archiver::new(seams, self.generation, ArchiveOptions::default(), Archived::default()).catch_up().await
     }
 
     /// Compares what the replay led to with what is live, the warehouse included when there is one. The live jobs must stand

@@ -149,13 +149,18 @@ fn sent(bytes: &Bytes) -> Option<Sent> {
     }
     // A line is a record, so breaks between tokens go; inside of JSON strings they cannot stand.
     let text = String::from_utf8_lossy(bytes).replace(['\n', '\r'], " ");
-    if nesting(&text) > NESTING_MAX {
+    if nesting(&text) > NESTING_MAX || has_broken_escapes(&text) {
         return Some(Sent::Text(text));
     }
     Some(
         RawValue::from_string(text)
             .map_or_else(|_| Sent::Text(String::from_utf8_lossy(bytes).into_owned()), Sent::Json),
     )
+}
+
+/// True for half of a surrogate pair, which is JSON by its grammar and no text to any reader.
+fn has_broken_escapes(text: &str) -> bool {
+    text.contains("\\u") && serde_json::from_str::<serde_json::Value>(text).is_err()
 }
 
 /// What is nested deeper than this is written as text: most parsers give up at 128 levels, and a line holds a few itself.

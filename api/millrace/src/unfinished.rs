@@ -16,15 +16,18 @@ pub(crate) enum Work {
     Restore,
     /// Its online store is being made again.
     RebuildOnline,
+    /// Its warehouse is being made again.
+    RebuildWarehouse,
 }
 
 impl Work {
-    const ALL: [Self; 2] = [Self::Restore, Self::RebuildOnline];
+    const ALL: [Self; 3] = [Self::Restore, Self::RebuildOnline, Self::RebuildWarehouse];
 
     fn name(self) -> &'static str {
         match self {
             Self::Restore => "restore",
             Self::RebuildOnline => "rebuild online",
+            Self::RebuildWarehouse => "rebuild warehouse",
         }
     }
 
@@ -32,6 +35,7 @@ impl Work {
         match self {
             Self::Restore => "delete it and run `millrace restore` again",
             Self::RebuildOnline => "run `millrace rebuild online` on it again",
+            Self::RebuildWarehouse => "run `millrace rebuild warehouse` on it again",
         }
     }
 }

@@ -187,9 +187,10 @@ fn not_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The first and the last microsecond that every reader of the tables can show: years 1 to 9999. A client's clock can say
-/// anything, and one event must not keep the others out.
-const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+/// The first and the last microsecond that every engine can reckon with: from the beginning of 1900, where ClickHouse begins,
+/// to the end of 2261, where times in nanoseconds end. A client's clock can say anything, and one event must not keep the
+/// others out: in the tables a time beyond stands as the bound.
+const TIMES: std::ops::RangeInclusive<i64> = -2_208_988_800_000_000..=9_214_646_399_999_999;
 
 fn shown(time_us: i64) -> i64 {
     time_us.clamp(*TIMES.start(), *TIMES.end())

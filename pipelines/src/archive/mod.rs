@@ -168,6 +168,16 @@ impl Archiver {
         }
     }
 
+    /// Archives everything that is there, once.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn catch_up(&self) -> Result<()> {
+        self.resume().await?;
+        while self.round().await? {}
+        Ok(())
+    }
+
     /// Merges, checkpoints and deletes in the warehouse, once.
     ///
     /// # Errors
@@ -207,7 +217,12 @@ impl Archiver {
         for (table, topic) in SOURCES {
             let recorded = self.seams.warehouse.recorded(table).await?;
             for of in partitions(topic, self.seams.log.partitions()) {
-                let at = recorded.get(&self.source(of)).copied().unwrap_or(0);
+                let at = match recorded.get(&self.source(of)) {
+                    Some(&at) => at,
+                    // Where no job needs its records, a log that was trimmed is archived from where it begins.
+                    None if !is_worked(table) => self.seams.log.bounds(of).await?.start,
+                    None => 0,
+                };
                 self.check(table, of, at).await?;
                 let clock = self.clock_before(of, at).await?;
                 places.insert((table, of), Place { recorded: at, scanned: at, clock });
@@ -229,7 +244,7 @@ impl Archiver {
             )));
         }
         let swept = swept_offset(self.seams.states.as_ref(), of).await?;
-        let needed = if matches!(table, Table::Events | Table::EngagementWindows) { swept } else { 0 };
+        let needed = if is_worked(table) { swept } else { 0 };
         if recorded < needed.max(bounds.start) {
             return Err(Error::Torn(format!(
                 "{table} holds rows of {of} up to {recorded} only, and what led to those up to {} is gone: the warehouse was \
@@ -339,6 +354,8 @@ impl Archiver {
         status.as_of = as_of.filter(|_| is_known);
         let mut shown = self.status();
         status.error = shown.error.take();
+        // What was complete stays complete.
+        status.as_of = status.as_of.max(shown.as_of);
         *shown = status;
         Ok(())
     }
@@ -379,6 +396,11 @@ impl Archiver {
     fn status(&self) -> MutexGuard<'_, ArchiveStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// True when a job decides what the rows are.
+fn is_worked(table: Table) -> bool {
+    matches!(table, Table::Events | Table::EngagementWindows)
 }
 
 fn partitions(topic: Topic, count: u32) -> impl Iterator<Item = TopicPartition> {

@@ -276,6 +276,9 @@ pub(crate) struct Status {
     /// How far each job is on each partition.
     #[serde(default)]
     pub(crate) jobs: std::collections::BTreeMap<String, Partitions<JobPosition>>,
+    /// How far the archive is, where one runs.
+    #[serde(default)]
+    pub(crate) warehouse: Option<millrace_http::WarehouseStatus>,
     /// Everything acknowledged is visible everywhere.
     pub(crate) caught_up: bool,
 }
@@ -306,9 +309,10 @@ pub(crate) struct JobPosition {
 }
 
 impl Status {
-    /// Records that some job has yet to apply.
+    /// Records that some job has yet to apply, and that have yet to be archived.
     pub(crate) fn lag(&self) -> u64 {
-        self.jobs.values().flat_map(|job| job.values()).map(|at| at.lag).sum()
+        let archive = self.warehouse.as_ref().map_or(0, |archive| archive.lag);
+        self.jobs.values().flat_map(|job| job.values()).map(|at| at.lag).sum::<u64>() + archive
     }
 }
 

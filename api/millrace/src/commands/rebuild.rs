@@ -1,4 +1,4 @@
-//! `millrace rebuild online`: the online store again, from the log.
+//! `millrace rebuild online|warehouse`: the online store, or the tables, again, from the log.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -16,6 +16,7 @@ use millrace_log::{EventLog, FjallLog, FjallLogOptions, Offset};
 use millrace_pipelines::state::{FjallStateStore, StateStore};
 use millrace_pipelines::verify::Replay;
 
+use crate::archive;
 use crate::assemble::{GENERATION, worked_partitions};
 use crate::commands::client::{note, say};
 use crate::config::{Config, ConfigArgs};
@@ -58,36 +59,79 @@ enum What {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Deletes the tables of the warehouse and archives the log again
+    #[command(
+        after_help = "Stop the server first. Nothing else is touched. It needs the log from its first record on, and room for\n\
+        a second copy of the job state meanwhile. Recorded slates and dead letters come back as far as the log still has\n\
+        them. When it is stopped half way, `millrace up` refuses until it was run again.\n\n\
+        Exit codes: 0 rebuilt · 2 could not; when the log was trimmed nothing was deleted, restore a backup\n\n\
+        Example: millrace rebuild warehouse --data-dir ./data && millrace verify --data-dir ./data"
+    )]
+    Warehouse {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
 }
 
 /// Rebuilds.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let What::Online { config } = args.what;
-    let config = Config::load(&config)?;
+    match args.what {
+        What::Online { config } => rebuild(&Config::load(&config)?, Work::RebuildOnline).await,
+        What::Warehouse { config } => rebuild(&Config::load(&config)?, Work::RebuildWarehouse).await,
+    }
+}
+
+async fn rebuild(config: &Config, work: Work) -> anyhow::Result<ExitCode> {
     let dir = &config.data_dir;
     ensure!(config.database_dir().is_dir(), "there is no data in {}", dir.display());
-    unfinished::refuse(dir, Some(Work::RebuildOnline))?;
+    unfinished::refuse(dir, Some(work))?;
     let embedded = Embedded::open(config.database_dir(), Options::default())?;
     let partitions =
         FjallLog::made_with(&embedded)?.with_context(|| format!("there is no log in {}", dir.display()))?;
     let log = FjallLog::open(embedded.clone(), FjallLogOptions { partitions, ..FjallLogOptions::default() })?;
     let ends = committed(&embedded, log.as_ref()).await?;
-    unfinished::begin(dir, Work::RebuildOnline)?;
-    for name in embedded.space_names()?.iter().filter(|name| name.starts_with(ONLINE)) {
-        embedded.drop_space(name)?;
-    }
-    let (records, seconds) = {
-        let scratch = Scratch::open(dir)?;
-        let online = FjallOnlineStore::open(embedded.clone(), Default::default())?;
-        let replay = Replay::onto(log.clone(), GENERATION, &scratch.embedded, online)?;
-        replay_into(replay, &ends).await?
+    unfinished::begin(dir, work)?;
+    let scratch = Scratch::open(dir)?;
+    let (what, (records, seconds)) = if work == Work::RebuildWarehouse {
+        ("warehouse", warehouse(config, &log, &scratch, &ends).await?)
+    } else {
+        ("online store", online(&embedded, &log, &scratch, &ends).await?)
     };
+    drop(scratch);
     log.close();
     embedded.flush(FLUSH_WITHIN)?;
     unfinished::end(dir)?;
     let rate = records as f64 / seconds.max(1e-6);
-    say(&format!("rebuilt the online store from {records} records in {seconds:.1} s, {rate:.0} records/s"))?;
+    say(&format!("rebuilt the {what} from {records} records in {seconds:.1} s, {rate:.0} records/s"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn online(
+    embedded: &Arc<Embedded>,
+    log: &Arc<FjallLog>,
+    scratch: &Scratch,
+    ends: &BTreeMap<TopicPartition, Offset>,
+) -> anyhow::Result<(u64, f64)> {
+    for name in embedded.space_names()?.iter().filter(|name| name.starts_with(ONLINE)) {
+        embedded.drop_space(name)?;
+    }
+    let online = FjallOnlineStore::open(embedded.clone(), Default::default())?;
+    let mut replay = Replay::onto(log.clone(), GENERATION, &scratch.embedded, online)?;
+    replay_into(&mut replay, ends).await
+}
+
+async fn warehouse(
+    config: &Config,
+    log: &Arc<FjallLog>,
+    scratch: &Scratch,
+    ends: &BTreeMap<TopicPartition, Offset>,
+) -> anyhow::Result<(u64, f64)> {
+    delete(&config.warehouse_dir())?;
+    let mut replay = Replay::new(log.clone(), GENERATION, &scratch.embedded)?;
+    let done = replay_into(&mut replay, ends).await?;
+    note("archiving what the replay led to");
+    replay.archive(archive::open(config).await?).await?;
+    Ok(done)
 }
 
 /// Up to where each job has committed: there the online store must stand, for there the job goes on.
@@ -98,7 +142,7 @@ async fn committed(embedded: &Arc<Embedded>, log: &FjallLog) -> anyhow::Result<B
         let (bounds, committed) = (log.bounds(of).await?, states.open(of).await?.offset());
         ensure!(
             bounds.start == 0,
-            "{of} begins at {}: what is older was trimmed, and the online store cannot be made without it; use \
+            "{of} begins at {}: what is older was trimmed, and what follows from it cannot be made again; use \
              `millrace restore` with a backup",
             bounds.start
         );
@@ -113,7 +157,7 @@ async fn committed(embedded: &Arc<Embedded>, log: &FjallLog) -> anyhow::Result<B
 }
 
 /// Replays in steps, so that it can be said how far it is; how many records, and in how many seconds.
-async fn replay_into(mut replay: Replay, ends: &BTreeMap<TopicPartition, Offset>) -> anyhow::Result<(u64, f64)> {
+async fn replay_into(replay: &mut Replay, ends: &BTreeMap<TopicPartition, Offset>) -> anyhow::Result<(u64, f64)> {
     let total: u64 = ends.values().sum();
     let (begun, mut told, mut done) = (stopwatch_us(), stopwatch_us(), 0);
     for (&of, &end) in ends {

@@ -255,7 +255,7 @@ pub(crate) async fn wait(door: &dyn Door, give_up_after: Duration) -> anyhow::Re
             return match now {
                 Ok(progress) => {
                     bail!(
-                        "the jobs stand still {} records behind for {} s: look at the server's log",
+                        "nothing has moved for {1} s, with {0} records to go: `millrace status` says what waits",
                         progress.lag,
                         give_up_after.as_secs()
                     )

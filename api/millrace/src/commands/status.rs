@@ -64,6 +64,15 @@ fn table(status: &Status) -> Vec<String> {
         lines.push(format!("{job:<20} {:>10} {committed:>14} {lag:>10}  {clock}", partitions.len()));
     }
     lines.push(String::new());
+    if let Some(archive) = &status.warehouse {
+        lines.push(format!("{:<20} {:>10} {:>14} {:>10}  complete to", "warehouse", "tables", "", "lag"));
+        let as_of = archive.as_of.as_deref().unwrap_or("-");
+        lines.push(format!("{:<20} {:>10} {:>14} {:>10}  {as_of}", "archive", archive.tables.len(), "", archive.lag));
+        if let Some(error) = &archive.error {
+            lines.push(format!("the archive waits: {error}"));
+        }
+        lines.push(String::new());
+    }
     lines.push(match status.caught_up {
         true => "caught up: everything acknowledged is visible everywhere".to_owned(),
         false => format!("not caught up: {} records to go", status.lag()),
