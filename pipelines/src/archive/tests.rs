@@ -253,6 +253,45 @@ async fn a_commit_touches_no_more_dates_than_it_may_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn a_time_that_no_engine_can_show_keeps_nothing_out() {
+    let world = World::new();
+    for (id, ago) in [("first", i64::MIN / 2), ("last", i64::MAX / 2), ("now", 0)] {
+        world.view("u", "p", id, ago).await;
+    }
+    world.settle().await;
+    world.archive(&world.archiver(ArchiveOptions::default())).await;
+    assert_eq!(world.texts(Table::Events, "message_id"), ["first", "last", "now"]);
+    let dates = |batch: &arrow_array::RecordBatch| {
+        let dates = batch.column_by_name("event_date").unwrap();
+        dates.as_primitive::<arrow_array::types::Date32Type>().values().to_vec()
+    };
+    let mut dates: Vec<i32> = world.warehouse.rows(Table::Events).iter().flat_map(dates).collect();
+    dates.sort_unstable();
+    assert_eq!(dates, [-25_567, 100, 106_650], "1900-01-01, now and 2261-12-31");
+}
+
+#[tokio::test]
+async fn a_warehouse_that_is_not_of_one_piece_with_the_log_is_refused() {
+    let mut world = World::new();
+    let archiver = world.archiver(ArchiveOptions::default());
+    for round in 0..2 {
+        world.view("u", "p", "m", 0).await;
+        world.tick(SECOND * (round + 1)).await;
+        world.settle().await;
+        world.archive(&archiver).await;
+    }
+    // What is archived has been swept: a warehouse that has lost it cannot be filled again from what is left.
+    let whole = std::mem::replace(&mut world.warehouse, ToyWarehouse::new());
+    let refused = world.archiver(ArchiveOptions::default()).catch_up().await.unwrap_err().to_string();
+    assert!(refused.contains("rebuild warehouse"), "{refused}");
+    // And a log that has lost what is archived already.
+    world.warehouse = whole;
+    world.log = ToyLog::new(PARTITIONS);
+    let refused = world.archiver(ArchiveOptions::default()).catch_up().await.unwrap_err().to_string();
+    assert!(refused.contains("the log ends at 0"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_long_stretch_without_rows_is_recorded_all_the_same() {
     let mut world = World::new();
     let options = ArchiveOptions { empty_records_max: 5, ..ArchiveOptions::default() };

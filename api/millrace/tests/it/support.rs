@@ -11,6 +11,8 @@ pub(crate) const MILLRACE: &str = env!("CARGO_BIN_EXE_millrace");
 
 /// How long anything may take before the test fails; far above what it should.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A server ticks every second.
+const TICKED_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// A running `millrace up`; killed when dropped.
 pub(crate) struct Server {
@@ -158,15 +160,42 @@ impl Server {
         records
     }
 
+    /// Waits until a replay's last event was followed by a tick and everything has applied that: only then does what is
+    /// stored depend on nothing but the input.
+    pub(crate) async fn at_rest(&self) {
+        let begun = Instant::now();
+        let mut before = Value::Null;
+        loop {
+            self.caught_up().await;
+            let (_, status) = self.get("/v1/status").await;
+            if status["log"] == before && status["caught_up"] == true {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not at rest in time: {status}");
+            before = status["log"].clone();
+            tokio::time::sleep(TICKED_WITHIN).await;
+        }
+    }
+
     /// The items of a viewer's feed: post ids, over all pages.
     pub(crate) async fn feed(&self, viewer: &str) -> Vec<String> {
+        self.items(viewer).await.iter().map(|item| item["post_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The items of a viewer's feed that are there because the viewer follows their author: post ids.
+    pub(crate) async fn followed_feed(&self, viewer: &str) -> Vec<String> {
+        let mut items = self.items(viewer).await;
+        items.retain(|item| item["reason"] == "follows");
+        items.iter().map(|item| item["post_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn items(&self, viewer: &str) -> Vec<Value> {
         let mut posts = Vec::new();
         let mut cursor = String::new();
         loop {
             let (status, page) = self.get(&format!("/v1/feeds/home?viewer={viewer}&limit=50{cursor}")).await;
             assert_eq!(status, 200, "{page}");
-            let items = page["items"].as_array().unwrap();
-            posts.extend(items.iter().map(|item| item["post_id"].as_str().unwrap().to_owned()));
+            posts.extend_from_slice(page["items"].as_array().unwrap());
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => return posts,

@@ -7,7 +7,9 @@ fn the_table_sums_lag_and_takes_the_slowest_clock() {
             "jobs":{"graph":{"0":{"committed":4,"end":5,"lag":1,"clock":"2026-01-01T00:00:02Z"},
                              "1":{"committed":7,"end":7,"lag":0,"clock":"2026-01-01T00:00:01Z"}},
                     "new":{"0":{"committed":0,"end":0,"lag":0,"clock":null}}},
-            "warehouse":{"lag":0},"caught_up":false}"#,
+            "warehouse":{"lag":3,"tables":{"events":2,"served_slates":1},"as_of":"2026-01-01T00:00:00Z",
+                         "error":"the disk is full"},
+            "caught_up":false}"#,
     )
     .unwrap();
     assert_eq!(
@@ -19,6 +21,10 @@ fn the_table_sums_lag_and_takes_the_slowest_clock() {
          graph                         2             11          1  2026-01-01T00:00:01Z\n\
          new                           1              0          0  -\n\
          \n\
-         not caught up: 1 records to go"
+         warehouse                tables                       lag  complete to\n\
+         archive                       2                         3  2026-01-01T00:00:00Z\n\
+         the archive waits: the disk is full\n\
+         \n\
+         not caught up: 4 records to go"
     );
 }
