@@ -102,6 +102,8 @@ pub(crate) fn worked_partitions(partitions: u32) -> Vec<TopicPartition> {
 /// The jobs of one process, on threads of their own, so that a burst of events does not delay an answer.
 pub(crate) struct Jobs {
     runtime: Option<tokio::runtime::Runtime>,
+    /// For what may wait: the archive. Its threads stand back for all others.
+    background: Option<tokio::runtime::Runtime>,
     tasks: Vec<JoinHandle<()>>,
     pub(crate) board: Board,
     pub(crate) gate: Gate,
@@ -118,6 +120,14 @@ impl Jobs {
             .enable_time()
             .build()
             .context("cannot start the threads of the jobs")?;
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(threads)
+            .thread_name("millrace-archive")
+            .on_thread_start(millrace_delta::step_back)
+            .enable_time()
+            .build()
+            .context("cannot start the threads of the archive")?;
         let (board, gate) = (Board::new(), Gate::default());
         let partitions = worked_partitions(stores.log.partitions());
         let mut tasks = Vec::new();
@@ -137,7 +147,7 @@ impl Jobs {
                 let _stopped = worker.run().await;
             }));
         }
-        Ok(Self { runtime: Some(runtime), tasks, board, gate, partitions })
+        Ok(Self { runtime: Some(runtime), background: Some(background), tasks, board, gate, partitions })
     }
 
     /// Lets every worker commit, within bounds, and stops them.
@@ -158,9 +168,9 @@ impl Jobs {
         }
     }
 
-    /// Runs `task` on the threads of the jobs until they stop.
+    /// Runs `task` in the background until the jobs stop.
     pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.runtime {
+        if let Some(runtime) = &self.background {
             self.tasks.push(runtime.spawn(task));
         }
     }
@@ -174,7 +184,7 @@ impl Jobs {
 impl Drop for Jobs {
     fn drop(&mut self) {
         // A runtime may not be dropped where async code runs; its threads end by themselves.
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in [self.runtime.take(), self.background.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }

@@ -28,6 +28,10 @@ const BATCH_SLATES_MAX: usize = 64;
 /// About the most bytes of one append, so that events waiting for the same disk do not wait long for slates.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
+/// How many candidates are recorded in one second: about a megabyte of log, and a few percent of a core to archive. What is
+/// served beyond that is served all the same; its record is dropped and counted.
+const CANDIDATES_PER_SECOND_MAX: usize = 10_000;
+
 /// The largest record. Candidates beyond it are left out, those that were not served first.
 const RECORD_BYTES_MAX: usize = 512 * 1024;
 const _: () = assert!(RECORD_BYTES_MAX < VALUE_BYTES_MAX, "the log takes every record");
@@ -44,6 +48,9 @@ pub(crate) struct Slates {
     queue: mpsc::Sender<ServedSlate>,
     /// Candidates of the records that wait.
     waiting: AtomicUsize,
+    /// Which second of the process it is, and the candidates recorded in it.
+    second: AtomicU64,
+    recorded: AtomicUsize,
     counts: Counts,
     stopping: Notify,
 }
@@ -87,6 +94,8 @@ impl Slates {
             rate,
             queue,
             waiting: AtomicUsize::new(0),
+            second: AtomicU64::new(0),
+            recorded: AtomicUsize::new(0),
             counts: Counts::default(),
             stopping: Notify::new(),
         });
@@ -178,11 +187,23 @@ impl Slates {
 
 impl SlateSink for Slates {
     fn wants(&self, _viewer: &str) -> Option<f64> {
-        (self.rate > 0.0).then_some(self.rate)
+        if self.rate <= 0.0 {
+            return None;
+        }
+        let second = crate::measure::stopwatch_us() / 1_000_000;
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.recorded.store(0, Ordering::Relaxed);
+        }
+        if self.recorded.load(Ordering::Relaxed) >= CANDIDATES_PER_SECOND_MAX {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.rate)
     }
 
     fn record(&self, slate: ServedSlate) {
         let candidates = slate.candidates.len();
+        self.recorded.fetch_add(candidates, Ordering::Relaxed);
         let waiting = self.waiting.fetch_add(candidates, Ordering::Relaxed);
         let is_taken = waiting + candidates <= QUEUE_CANDIDATES_MAX && self.queue.try_send(slate).is_ok();
         if is_taken {

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use millrace_warehouse::{Answer, Block, Maintained, NamedQuery, Offset, Params, Result, Source, Table, Warehouse};
 
 pub use commit::DATES_MAX;
-pub use query::{QUERIES_MAX, QUERY_MEMORY_BYTES_MAX, QUERY_TIME_MAX, QueryOptions};
+pub use query::{QUERIES_MAX, QUERY_MEMORY_BYTES_MAX, QUERY_TIME_MAX, QueryOptions, step_back};
 
 use table::Tables;
 

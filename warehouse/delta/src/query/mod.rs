@@ -30,6 +30,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::error::{busy, failed, too_slow};
 use self::provider::FilesTable;
+pub use self::threads::step_back;
+
 use self::threads::Threads;
 use crate::files::Files;
 use crate::table::Tables;

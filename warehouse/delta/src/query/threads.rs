@@ -52,9 +52,9 @@ impl Drop for Threads {
     }
 }
 
-/// Lowers the priority of the thread that calls. On Linux priority belongs to a thread; elsewhere it would be that of
+/// Lowers the priority of the thread that calls, for work that may wait for feeds and ingest. On Linux priority belongs to a thread; elsewhere it would be that of
 /// the whole process, so there queries keep the priority of everything else.
-fn step_back() {
+pub fn step_back() {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !cfg!(target_os = "linux") {
         return;
@@ -62,6 +62,6 @@ fn step_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE)
         && !SAID.swap(true, Ordering::Relaxed)
     {
-        tracing::warn!(%error, "queries run at the priority of everything else, because theirs could not be lowered");
+        tracing::warn!(%error, "work in the background runs at the priority of everything else, because its own could not be lowered");
     }
 }

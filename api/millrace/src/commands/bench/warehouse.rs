@@ -81,6 +81,8 @@ pub(super) async fn beside(args: &Args) -> anyhow::Result<()> {
         let (mut feeds, mut appends) = load(&server, args.seconds).await?;
         if let Some(asking) = asking {
             asking.abort();
+            // Ended is what it was told to be; what it held of the server is free after that.
+            let _ended = asking.await;
         }
         let beside = if with_queries { "beside queries" } else { "alone" };
         for (what, samples) in [("feeds", &mut feeds), ("batches of 20", &mut appends)] {
