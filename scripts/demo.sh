@@ -122,6 +122,8 @@ done <"$scratch/items" | sort -k2,2nr | awk 'NR <= 5'
 # What the JSON of an answer lists, one item a line.
 items() { sed 's/},{/}\n{/g' | grep "\"$1\"" || true; }
 
+# Lists are brought up to date when the clock enters another second.
+sleep 2
 say "What rises (GET /v1/trends/tags?window=5m&limit=5)"
 printf '%4s  %-16s %7s %9s %8s  %s\n' rank tag count baseline score rising
 get "/v1/trends/tags?window=5m&limit=5" | items tag | while read -r item; do
@@ -135,7 +137,7 @@ echo "the tables are in $data_dir/warehouse: any Delta reader opens them"
 
 say "Rates, and how far everything is (GET /v1/status)"
 tail -n 1 "$scratch/simulate.log"
-"$millrace" status --to "$url"
+"$millrace" status --to "$url" --wait-caught-up
 
 if [ -n "${ONCE:-}" ]; then
     say "Stopping"

@@ -34,7 +34,8 @@ const SCAN_KEYS: usize = 2_000;
 pub struct Report {
     /// Nothing differs.
     pub equal: bool,
-    /// XXH3-128 over all online content in key order, hexadecimal: equal for runs of the same input.
+    /// XXH3-128 over all online content in key order, hexadecimal: equal for runs of the same input, once every partition was
+    /// told the time after the last event.
     pub content_hash: String,
     /// Online records and list members compared.
     pub content: u64,
