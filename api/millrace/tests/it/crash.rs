@@ -50,6 +50,7 @@ async fn kills_during_an_import_lose_and_double_nothing() {
     let server = Server::start(&calm, "replay").await;
     let imported = millrace(&["import", "segment", "--wait", "--to", &server.url()]).arg(&input).status().unwrap();
     assert!(imported.success());
+    server.at_rest().await;
     server.stop();
     let expected = verify(&calm);
 
@@ -86,6 +87,7 @@ async fn kills_during_an_import_lose_and_double_nothing() {
     let logged: BTreeSet<String> = logged.into_iter().collect();
     assert_eq!(sent.difference(&logged).next(), None, "an event that was acknowledged is not in the log");
     assert_eq!(logged.difference(&sent).next(), None, "the log has an event that nobody sent");
+    server.at_rest().await;
     server.kill();
     assert_eq!(verify(&rough), expected, "the present differs from that of a run without kills");
 }
