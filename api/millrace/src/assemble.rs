@@ -45,6 +45,9 @@ const QUIET_TICK_EVERY: u32 = 10;
 /// The archive tries again after a failure, but a command that waits for it gives up after so many looks, 20 ms apart.
 const ARCHIVE_FAILS_MAX: u32 = 500;
 
+/// Threads of the archive. They stand back for all others and mostly wait.
+const BACKGROUND_THREADS: usize = 4;
+
 /// The stores of one data directory.
 pub(crate) struct Stores {
     pub(crate) embedded: Arc<Embedded>,
@@ -121,7 +124,8 @@ impl Jobs {
             .build()
             .context("cannot start the threads of the jobs")?;
         let background = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+            // The Delta kernel waits on one thread for what it has another one do: with too few, a checkpoint never ends.
+            .worker_threads(BACKGROUND_THREADS)
             .max_blocking_threads(threads)
             .thread_name("millrace-archive")
             .on_thread_start(millrace_delta::step_back)
