@@ -124,9 +124,9 @@ impl Jobs {
             .build()
             .context("cannot start the threads of the jobs")?;
         let background = tokio::runtime::Builder::new_multi_thread()
-            // The Delta kernel waits on one thread for what it has another one do: with too few, a checkpoint never ends.
+            // The Delta kernel waits on one thread for what it has another one do: with too few, a checkpoint never ends. So
+            // threads that wait for the disk have no bound of ours either.
             .worker_threads(BACKGROUND_THREADS)
-            .max_blocking_threads(threads)
             .thread_name("millrace-archive")
             .on_thread_start(millrace_delta::step_back)
             .enable_time()
