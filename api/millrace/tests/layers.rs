@@ -31,10 +31,13 @@ const PIPELINES: &str = "millrace-pipelines";
 const RANKING: &str = "millrace-ranking";
 const HTTP: &str = "millrace-http";
 const BINARY: &str = "millrace";
+/// Engines for tests: nobody ships it.
+const ENGINES: &str = "millrace-engines";
 
 const LAYERS: &[Row] = &[
     row(0, EVENTS, &[]),
     row(0, EMBEDDED, &[]),
+    row(0, ENGINES, &[]),
     row(1, LOG, &[EVENTS, EMBEDDED]),
     row(1, FEATURE_STORE, &[EVENTS, EMBEDDED]),
     row(1, SIMULATOR, &[EVENTS]),

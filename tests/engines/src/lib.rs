@@ -1,0 +1,48 @@
+//! Real engines for tests: Kafka, Redis, ClickHouse, Postgres and S3, each started on a free port of the loopback interface in
+//! a folder of its own, and gone with the test, also when the test is killed.
+//!
+//! A test that needs an engine asks for it by its module and gets it in one of three ways: the one whose URL is set, one that
+//! is started here when its program can be had (`scripts/engines.sh` installs what is missing), or none, said aloud; where
+//! `CI` is set, none is a failure. It is only ever a dev-dependency.
+
+mod process;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use process::Process;
+
+/// How long an engine may take to start.
+pub const START_MAX: Duration = Duration::from_secs(60);
+
+/// Where `scripts/engines.sh` puts programs that no package of the system brings.
+pub fn programs() -> PathBuf {
+    let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+    std::env::var_os("MILLRACE_ENGINES").map_or_else(|| home().join(".cache/millrace-engines"), PathBuf::from)
+}
+
+/// A program on the `PATH`.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// A port of the loopback interface that nobody listens on.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    let found = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    found.expect("a test machine has a free port").port()
+}
+
+/// Says that a test is skipped for want of an engine.
+///
+/// # Panics
+/// Where `CI` is set: there every engine must run.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub fn skip(engine: &str, cure: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{engine} cannot be had, and in CI it must: {cure}");
+    eprintln!("SKIPPED: {engine} cannot be had here: {cure}");
+}
