@@ -7,6 +7,7 @@ all the while.
 What must hold:
   * every event that was acknowledged stands in the table exactly once in the end, and no event ever stands there twice;
   * the table opens and reads at every moment, and never holds less than it held before;
+  * the log of the table was summed up in a checkpoint at least once: it goes on killing until then;
   * `millrace verify` says equal.
 
 Needs `pip install deltalake pyarrow`. Exit codes: 0 all held, 1 something did not, 2 could not run.
@@ -31,6 +32,8 @@ BATCH = 50
 # Between two batches of a sender, seconds: what is measured is not how much a debug build can take.
 REST = 0.005
 READY_WITHIN = 60
+# A checkpoint comes after a hundred commits, whatever the kills: so many times --kills must be enough for it.
+PATIENCE = 4
 
 
 class CannotRun(Exception):
@@ -143,6 +146,13 @@ def read_ids(path):
     return table.to_pyarrow_table(columns=["message_id"]).column(0).to_pylist()
 
 
+def checkpoints(path):
+    try:
+        return sum(name.endswith(".checkpoint.parquet") for name in os.listdir(os.path.join(path, "_delta_log")))
+    except FileNotFoundError:
+        return 0
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -160,14 +170,16 @@ def run(args, folder):
     reader = Reader(table)
     for thread in [*senders, reader]:
         thread.start()
-    for kill in range(args.kills):
+    kills = 0
+    while kills < args.kills or (checkpoints(table) == 0 and kills < PATIENCE * args.kills):
         time.sleep(chance.uniform(0.2, 3.0))
         server.kill(signal.SIGKILL)
         if reader.problem:
             break
         server.start()
-        if kill % 10 == 9:
-            print(f"{kill + 1} kills, {sum(len(s.acknowledged) for s in senders)} acknowledged, {reader.rows} rows", flush=True)
+        kills += 1
+        if kills % 10 == 0:
+            print(f"{kills} kills, {sum(len(s.acknowledged) for s in senders)} acknowledged, {reader.rows} rows", flush=True)
     for sender in senders:
         sender.stopped.set()
         sender.join()
@@ -197,12 +209,13 @@ def run(args, folder):
     print(verified.stdout.strip())
     if verified.returncode != 0:
         problems.append(f"verify ended with {verified.returncode}: {verified.stdout}{verified.stderr}")
-    log = os.path.join(table, "_delta_log")
-    checkpoints = sum(name.endswith(".checkpoint.parquet") for name in os.listdir(log))
-    files = sum(name.endswith(".parquet") for _, _, names in os.walk(table) for name in names) - checkpoints
+    summed = checkpoints(table)
+    if summed == 0:
+        problems.append(f"no checkpoint was written within {kills} kills")
+    files = sum(name.endswith(".parquet") for _, _, names in os.walk(table) for name in names) - summed
     print(
-        f"{args.kills} kills, {len(acknowledged)} events acknowledged, {len(ids)} rows, {reader.reads} reads from outside, "
-        f"{files} files and {checkpoints} checkpoints on disk"
+        f"{kills} kills, {len(acknowledged)} events acknowledged, {len(ids)} rows, {reader.reads} reads from outside, "
+        f"{files} files and {summed} checkpoints on disk"
     )
     for problem in problems:
         print(problem)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Precision, recall and delay of what the platform calls rising, on simulated bursts whose times are known.
+"""Precision, recall, delay and place of what the platform calls rising, on simulated bursts whose times are known.
 
     tests/simulate/score_trends.py --binary target/release/millrace --seeds 10
     tests/simulate/score_trends.py --truth truth.json --answers answers.ndjson
@@ -171,6 +171,7 @@ def show(name, kind, window, result):
         f"{name:8} {kind:5} {window:4} precision {number(result.precision)} ({result.right_episodes}/{result.episodes} episodes)"
         f"  recall {number(result.recall)} ({result.found}/{result.bursts} bursts)"
         f"  delay {number(told['delay_seconds_median'], '{:.0f}')} s median, {number(told['delay_seconds_max'], '{:.0f}')} s at most"
+        f"  first place {told['first_places']}/{result.found}, worst {number(told['place_worst'], '{}')}"
         f"  {result.answers} answers",
         flush=True,
     )

@@ -5,8 +5,11 @@ A *listing* is one item that was marked as rising in one answer. Listings of one
 ended less than one window ago, for until then the window still holds it. Precision is the share of episodes with a right
 listing; recall the share of bursts with one; the delay of a burst is the time from its start to the first answer that lists it.
 
+Its place is the best one it had among what was marked as rising, 1 for the first.
+
 Precision says most about tags, which are used at a steady rate when they do not burst. Every new post rises from nothing by itself,
-is noticed and forgotten, so many listings of posts are right without any burst that was planted: of posts look at recall and delay.
+is noticed and forgotten, so many listings of posts are right without any burst that was planted: of posts look at recall, delay and
+place.
 """
 
 import collections
@@ -14,6 +17,7 @@ import datetime
 
 WINDOW_SECONDS = {"5m": 300, "1h": 3600, "24h": 86400}
 
+# `rising`: the names of what was marked as rising, best first.
 Answer = collections.namedtuple("Answer", "kind window as_of rising")
 # One that is not complete was cut short by the end of the history: listing it is right, missing it is not wrong.
 Burst = collections.namedtuple("Burst", "kind id start end complete", defaults=[True])
@@ -29,7 +33,7 @@ def answer_of(kind, body):
     if body["as_of"] is None:
         return None
     name = {"tag": "tag", "post": "post_id"}[kind]
-    rising = frozenset(item[name] for item in body["items"] if item["rising"])
+    rising = tuple(item[name] for item in body["items"] if item["rising"])
     return Answer(kind, body["window"], seconds(body["as_of"]), rising)
 
 
@@ -53,6 +57,7 @@ class Score:
         self.right_listings = 0
         self.answers = 0
         self.delays = []
+        self.places = []
         self.missed = []
         self.made_up = []
 
@@ -69,7 +74,7 @@ class Score:
         return self.found / self.bursts if self.bursts else None
 
     def as_json(self):
-        delays = sorted(self.delays)
+        delays, places = sorted(self.delays), sorted(self.places)
         return {
             "bursts": self.bursts,
             "found": self.found,
@@ -82,6 +87,8 @@ class Score:
             "recall": self.recall,
             "delay_seconds_median": delays[len(delays) // 2] if delays else None,
             "delay_seconds_max": delays[-1] if delays else None,
+            "first_places": places.count(1),
+            "place_worst": places[-1] if places else None,
             "missed": self.missed,
             "made_up": self.made_up,
         }
@@ -99,13 +106,13 @@ def score(bursts, answers, kind, window):
     def explains(burst, item, as_of):
         return burst.id == item and burst.start <= as_of < burst.end + tail
 
-    first_listed = {}
+    first_listed, best_place = {}, {}
     episodes = {}  # item -> [first as_of, is right], while it goes on
     ended = []
     for answer in answers:
         for item in [item for item in episodes if item not in answer.rising]:
             ended.append((item, *episodes.pop(item)))
-        for item in sorted(answer.rising):
+        for place, item in enumerate(answer.rising, 1):
             right = [burst for burst in bursts if explains(burst, item, answer.as_of)]
             result.listings += 1
             result.right_listings += bool(right)
@@ -113,6 +120,7 @@ def score(bursts, answers, kind, window):
             episode[1] = episode[1] or bool(right)
             for burst in right:
                 first_listed.setdefault(burst, answer.as_of)
+                best_place[burst] = min(place, best_place.get(burst, place))
     ended.extend((item, *episode) for item, episode in episodes.items())
     result.episodes = len(ended)
     result.right_episodes = sum(right for _, _, right in ended)
@@ -121,6 +129,7 @@ def score(bursts, answers, kind, window):
         if burst in first_listed:
             result.found += 1
             result.delays.append(first_listed[burst] - burst.start)
+            result.places.append(best_place[burst])
         else:
             result.missed.append([burst.id, burst.start])
     return result

@@ -7,7 +7,7 @@ from scoring import Answer, Burst, answer_of, bursts_of, score, seconds
 
 def answers(*rising, every=60, window="5m"):
     """One answer a minute, each given as the names of what rises, separated by spaces."""
-    return [Answer("tag", window, i * every, frozenset(names.split())) for i, names in enumerate(rising)]
+    return [Answer("tag", window, i * every, tuple(names.split())) for i, names in enumerate(rising)]
 
 
 class Scoring(unittest.TestCase):
@@ -22,6 +22,11 @@ class Scoring(unittest.TestCase):
             [burst], answers("", "", "a", "a", ""), recall=1.0, precision=1.0, episodes=1, delay_seconds_max=60, missed=[]
         )
 
+    def test_its_place_is_the_best_it_had(self):
+        bursts = [Burst("tag", "a", 0, 180), Burst("tag", "b", 0, 180)]
+        self.check(bursts, answers("c b a", "a b", "b a"), first_places=2, place_worst=1)
+        self.check(bursts, answers("c b a", "c a b"), first_places=0, place_worst=2)
+
     def test_what_was_listed_before_its_burst_was_made_up(self):
         burst = Burst("tag", "a", 120, 180)
         self.check([burst], answers("a", "", "", ""), recall=0.0, precision=0.0, made_up=[["a", 0]], missed=[["a", 120]])
@@ -35,8 +40,8 @@ class Scoring(unittest.TestCase):
 
     def test_the_window_may_hold_a_burst_that_is_over_but_no_longer(self):
         burst = Burst("tag", "a", 0, 60)
-        late = [Answer("tag", "5m", 359, frozenset("a"))]
-        too_late = [Answer("tag", "5m", 360, frozenset("a"))]
+        late = [Answer("tag", "5m", 359, ("a",))]
+        too_late = [Answer("tag", "5m", 360, ("a",))]
         self.check([burst], late, recall=1.0, precision=1.0)
         self.check([burst], too_late, recall=0.0, precision=0.0)
 
@@ -64,7 +69,7 @@ class Scoring(unittest.TestCase):
                 {"rank": 2, "tag": "b", "score": 2.0, "count": 9, "baseline": 8.0, "rising": False},
             ],
         }
-        self.assertEqual(answer_of("tag", body), Answer("tag", "1h", 60.0, frozenset("a")))
+        self.assertEqual(answer_of("tag", body), Answer("tag", "1h", 60.0, ("a",)))
         self.assertIsNone(answer_of("tag", {**body, "as_of": None}))
         told = {"kind": "tag", "id": "a", "start": "1970-01-01T00:00:01.5Z", "end": "1970-01-01T00:00:02Z"}
         truth = {"bursts": [{**told, "complete": True}, {**told, "complete": False}]}
