@@ -243,13 +243,38 @@ def compare_engagement(expected, server, repos, threads):
     return differences
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(doc):
+    """What every recount with a running server is told."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     env = os.environ
     parser.add_argument("--data", required=True, metavar="DIR", help="the folder with the *.ndjson.gz files")
     parser.add_argument("--to", default=env.get("MILLRACE_TO", "http://127.0.0.1:8080"), metavar="URL")
     parser.add_argument("--admin-token", default=env.get("MILLRACE_ADMIN_TOKEN", ""), metavar="T")
     parser.add_argument("--api-token", default=env.get("MILLRACE_API_TOKEN", ""), metavar="T")
+    return parser
+
+
+def files_in(folder):
+    """The GH Archive files of a folder, in the order of time."""
+    found = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith((".ndjson", ".ndjson.gz")))
+    if not found:
+        raise CannotRun(f"no *.ndjson.gz in {folder}")
+    return found
+
+
+def report(differences, equal="equal"):
+    """Prints the outcome; answers the exit code."""
+    if not differences:
+        print(equal)
+        return 0
+    print(f"different in {len(differences)} places, the first of them:")
+    for difference in differences[:DIFFERENCES_SHOWN]:
+        print("  " + difference)
+    return 1
+
+
+def arguments():
+    parser = parser_of(__doc__)
     copies = parser.add_mutually_exclusive_group()
     copies.add_argument("--expect-duplicates", action="store_true", help="everything was imported more than once")
     copies.add_argument("--allow-duplicates", action="store_true", help="some of it may have been sent more than once")
@@ -262,11 +287,7 @@ def arguments():
 
 def main():
     args = arguments()
-    files = sorted(
-        os.path.join(args.data, name) for name in os.listdir(args.data) if name.endswith((".ndjson", ".ndjson.gz"))
-    )
-    if not files:
-        raise CannotRun(f"no *.ndjson.gz in {args.data}")
+    files = files_in(args.data)
     expected = Expected()
     for path in files:
         expected.add_file(path)
@@ -284,13 +305,7 @@ def main():
         repos = random.Random(1).sample(repos, args.sample)
     print("the counters:")
     differences += compare_engagement(expected, server, repos, args.threads)
-    if not differences:
-        print("equal")
-        return 0
-    print(f"different in {len(differences)} places, the first of them:")
-    for difference in differences[:DIFFERENCES_SHOWN]:
-        print("  " + difference)
-    return 1
+    return report(differences)
 
 
 if __name__ == "__main__":

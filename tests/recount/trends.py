@@ -31,7 +31,7 @@ import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "archive"))
 from kill import Server, free_port  # noqa: E402
-from recount import CannotRun, note  # noqa: E402
+from recount import CannotRun, files_in, note, report  # noqa: E402
 from warehouse import LATENESS, seconds  # noqa: E402
 
 HOUR = 3600
@@ -42,7 +42,6 @@ COUNT_MIN = 3
 LISTED = 50
 # Scores are cut to thousandths.
 ROUNDING = 0.002
-DIFFERENCES_SHOWN = 10
 
 
 def bound(count, past, q):
@@ -117,14 +116,13 @@ def compare(truth, answer, window):
 def read(folder):
     """Every event with its line, in the order of time; one second may hold several, in the order of the files."""
     events = []
-    for name in sorted(os.listdir(folder)):
-        if name.endswith((".ndjson", ".ndjson.gz")):
-            opener = gzip.open if name.endswith(".gz") else open
-            with opener(os.path.join(folder, name), "rb") as lines:
-                for line in lines:
-                    if line.strip():
-                        event = json.loads(line)
-                        events.append((seconds(event.get("created_at") or event["dt"]), line.rstrip(b"\n"), event))
+    for path in files_in(folder):
+        opener = gzip.open if path.endswith(".gz") else open
+        with opener(path, "rb") as lines:
+            for line in lines:
+                if line.strip():
+                    event = json.loads(line)
+                    events.append((seconds(event.get("created_at") or event["dt"]), line.rstrip(b"\n"), event))
     events.sort(key=lambda e: e[0])
     return events
 
@@ -187,13 +185,7 @@ def run(args, folder):
             print(f"  {answer['as_of']}: {at} events; listed {', '.join(listed)}", flush=True)
     finally:
         server.kill(signal.SIGKILL)
-    if not differences:
-        print(f"equal: {compared} listed posts at {args.moments} moments")
-        return 0
-    print(f"different in {len(differences)} places, the first of them:")
-    for difference in differences[:DIFFERENCES_SHOWN]:
-        print("  " + difference)
-    return 1
+    return report(differences, f"equal: {compared} listed posts at {args.moments} moments")
 
 
 def main():

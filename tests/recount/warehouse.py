@@ -17,7 +17,6 @@ What must hold:
 Exit codes: 0 equal, 1 different (the first differences are named), 2 could not run.
 """
 
-import argparse
 import collections
 import datetime
 import importlib
@@ -26,13 +25,12 @@ import os
 import sys
 import urllib.parse
 
-from recount import CannotRun, Expected, Server, note
+from recount import CannotRun, Expected, Server, files_in, note, parser_of, report
 
 MINUTE = 60
 WINDOWS = {"5m": 5 * MINUTE, "1h": 60 * MINUTE, "24h": 24 * 60 * MINUTE}
 LATENESS = 5 * MINUTE
 REACTIONS = {"post_liked": "likes", "post_shared": "shares", "post_commented": "comments"}
-DIFFERENCES_SHOWN = 10
 
 
 def seconds(text):
@@ -245,12 +243,7 @@ def compare_tables(expected, tables, required):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    env = os.environ
-    parser.add_argument("--data", required=True, metavar="DIR", help="the folder with the *.ndjson.gz files")
-    parser.add_argument("--to", default=env.get("MILLRACE_TO", "http://127.0.0.1:8080"), metavar="URL")
-    parser.add_argument("--admin-token", default=env.get("MILLRACE_ADMIN_TOKEN", ""), metavar="T")
-    parser.add_argument("--api-token", default=env.get("MILLRACE_API_TOKEN", ""), metavar="T")
+    parser = parser_of(__doc__)
     parser.add_argument("--tables", metavar="DIR", help="the folder of the warehouse, to be read by other programs")
     parser.add_argument("--readers", default="", metavar="NAMES", help="readers that must be installed")
     parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="for the archive to catch up")
@@ -259,10 +252,9 @@ def arguments():
 
 def main():
     args = arguments()
-    names = sorted(name for name in os.listdir(args.data) if name.endswith((".ndjson", ".ndjson.gz")))
     expected = Timed()
-    for name in names:
-        expected.add_file(os.path.join(args.data, name))
+    for path in files_in(args.data):
+        expected.add_file(path)
     server = Server(args.to, args.admin_token, args.api_token)
     server.wait_until_caught_up(args.wait)
     queries = Queries(server)
@@ -273,13 +265,7 @@ def main():
     if args.tables:
         print("the tables, as others read them:")
         differences += compare_tables(expected, args.tables, args.readers.split(","))
-    if not differences:
-        print("equal")
-        return 0
-    print(f"different in {len(differences)} places, the first of them:")
-    for difference in differences[:DIFFERENCES_SHOWN]:
-        print("  " + difference)
-    return 1
+    return report(differences)
 
 
 if __name__ == "__main__":
