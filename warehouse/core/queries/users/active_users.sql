@@ -4,20 +4,15 @@
 -- $from: timestamp, optional. Only what happened at this time or later.
 -- $to: timestamp, optional. Only what happened before this time.
 -- $every: text, default day, one of day week month. How wide a period is.
-WITH by_actor AS (
-    SELECT
-        CASE $every
-            WHEN 'day' THEN date_trunc('day', event_time)
-            WHEN 'week' THEN date_trunc('week', event_time)
-            WHEN 'month' THEN date_trunc('month', event_time)
-        END AS start,
-        actor_id,
-        count(*) AS events
-    FROM events
-    WHERE ($from IS NULL OR event_time >= $from) AND ($to IS NULL OR event_time < $to)
-    GROUP BY start, actor_id
-)
-SELECT start, count(*) AS users, sum(events) AS events
-FROM by_actor
+SELECT
+    CASE $every
+        WHEN 'day' THEN date_trunc('day', event_time)
+        WHEN 'week' THEN date_trunc('week', event_time)
+        WHEN 'month' THEN date_trunc('month', event_time)
+    END AS start,
+    count(DISTINCT actor_id) AS users,
+    count(*) AS events
+FROM events
+WHERE ($from IS NULL OR event_time >= $from) AND ($to IS NULL OR event_time < $to)
 GROUP BY start
 ORDER BY start
