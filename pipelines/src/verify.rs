@@ -54,7 +54,7 @@ pub struct Replay {
     generation: u32,
     live: Arc<dyn EventLog>,
     recorder: Arc<Recorder>,
-    online: Arc<FjallOnlineStore>,
+    online: Arc<dyn OnlineStore>,
     states: Arc<FjallStateStore>,
     reached: BTreeMap<TopicPartition, Offset>,
 }
@@ -78,7 +78,7 @@ impl Replay {
         log: Arc<dyn EventLog>,
         generation: u32,
         scratch: &Arc<Embedded>,
-        online: Arc<FjallOnlineStore>,
+        online: Arc<dyn OnlineStore>,
     ) -> Result<Self> {
         let published = scratch.space("verify/published").map_err(|e| scratch_failed(&e))?;
         let recorder = Arc::new(Recorder { live: log.clone(), published });

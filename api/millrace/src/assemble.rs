@@ -51,8 +51,8 @@ const BACKGROUND_THREADS: usize = 4;
 /// The stores of one data directory.
 pub(crate) struct Stores {
     pub(crate) embedded: Arc<Embedded>,
-    pub(crate) log: Arc<FjallLog>,
-    pub(crate) online: Arc<FjallOnlineStore>,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) online: Arc<dyn OnlineStore>,
     pub(crate) states: Arc<FjallStateStore>,
 }
 
@@ -280,7 +280,7 @@ pub(crate) async fn flush_when_quiet(collector: Arc<Collector>, embedded: Arc<Em
 
 /// What this process knows about itself.
 pub(crate) struct Status {
-    log: Arc<FjallLog>,
+    log: Arc<dyn EventLog>,
     pub(crate) board: Option<Board>,
     partitions: Vec<TopicPartition>,
     archiver: Option<Arc<Archiver>>,

@@ -11,7 +11,6 @@ use anyhow::Context;
 use clap::Args;
 use millrace_collector::Collector;
 use millrace_http::{Access, Api, ApiState, ServeOptions, serve};
-use millrace_log::EventLog;
 use millrace_pipelines::archive::Archived;
 use millrace_pipelines::runner::WorkerOptions;
 use tokio::net::TcpListener;

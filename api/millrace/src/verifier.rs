@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use millrace_events::TopicPartition;
-use millrace_feature_store::FjallOnlineStore;
+use millrace_feature_store::OnlineStore;
 use millrace_http::{Verification, Verifier};
-use millrace_log::FjallLog;
+use millrace_log::EventLog;
 use millrace_pipelines::runner::Gate;
 use millrace_pipelines::verify::Report;
 use millrace_warehouse::Warehouse;
@@ -23,8 +23,8 @@ const HOLD_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct LiveVerifier {
     pub(crate) config: Config,
-    pub(crate) log: Arc<FjallLog>,
-    pub(crate) online: Arc<FjallOnlineStore>,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) online: Arc<dyn OnlineStore>,
     pub(crate) warehouse: Arc<dyn Warehouse>,
     pub(crate) status: Arc<Status>,
     pub(crate) gate: Option<(Gate, Vec<TopicPartition>)>,

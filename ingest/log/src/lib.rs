@@ -120,4 +120,13 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// How many partitions the topics have (`dead-letters` always has one).
     fn partitions(&self) -> u32;
+
+    /// False while appends fail for a reason that lies outside of them (a full disk, no broker), and after
+    /// [`EventLog::close`]. Asked often: it never waits.
+    fn healthy(&self) -> bool {
+        true
+    }
+
+    /// Takes no more appends and finishes those that were taken. Blocks until then, within a bound.
+    fn close(&self) {}
 }

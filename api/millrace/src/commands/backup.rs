@@ -16,15 +16,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args as ClapArgs;
-use millrace_log::EventLog;
 use serde::Deserialize;
 use serde_json::json;
 
 use self::format::Manifest;
 use self::take::{Destination, Progress, Source, Still};
 use crate::assemble::Stores;
-use crate::commands::client::{Admin, Client, Server, note, say};
-use crate::config::{Config, ConfigArgs};
+use crate::commands::client::{Client, Place, note, say};
+use crate::config::Config;
 use crate::measure::stopwatch_us;
 
 /// How often it is said, or asked, how far it is.
@@ -49,16 +48,7 @@ pub(crate) struct Args {
     #[arg(value_name = "DEST")]
     pub(crate) dest: PathBuf,
     #[command(flatten)]
-    pub(crate) config: ConfigArgs,
-    /// Back up a running server instead
-    #[arg(long, value_name = "URL")]
-    pub(crate) to: Option<String>,
-    /// The admin token, with --to [default: the file admin-token in the data directory]
-    #[arg(long, value_name = "TOKEN", env = "MILLRACE_ADMIN_TOKEN", hide_env_values = true)]
-    pub(crate) admin_token: Option<String>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) place: Place,
 }
 
 /// What is told about a backup when it is done.
@@ -104,17 +94,12 @@ impl Summary {
 
 /// Takes the backup.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&args.config)?;
-    let summary = match &args.to {
-        Some(url) => {
-            let admin = Admin { admin_token: args.admin_token.clone(), data_dir: config.data_dir.clone() };
-            let client = Client::new(&Server { url: url.clone(), api_token: config.api_token.clone() })?
-                .with_admin_token(admin.token()?);
-            of_server(&client, &args).await?
-        }
+    let config = Config::load(&args.place.config)?;
+    let summary = match args.place.server(&config)? {
+        Some(client) => of_server(&client, &args).await?,
         None => offline(&config, &args).await?,
     };
-    match args.json {
+    match args.place.json {
         true => say(&serde_json::to_string(&summary)?)?,
         false => say(&summary.describe())?,
     }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Args as ClapArgs, ValueEnum};
 use millrace_events::{ActionKind, Topic, TopicPartition, format_rfc3339};
-use millrace_log::EventLog;
 use millrace_pipelines::runner::WorkerOptions;
 use millrace_simulator::population::{Options as PopulationOptions, Population};
 use serde_json::{Value, json};

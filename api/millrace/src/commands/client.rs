@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::sender::{Answer, Door, Progress};
+use crate::config::{Config, ConfigArgs};
 
 /// How long one request may take. A durable answer takes milliseconds; a server that is starting up takes longer.
 const REQUEST_SECONDS_MAX: u64 = 30;
@@ -50,6 +51,35 @@ pub(crate) struct Admin {
     /// Where to find admin-token
     #[arg(long, value_name = "DIR", env = "MILLRACE_DATA_DIR", global = true, default_value = "data")]
     pub(crate) data_dir: PathBuf,
+}
+
+/// A data directory on this machine, or a running server that does it itself.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Place {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Have a running server do it instead
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: Option<String>,
+    /// The admin token, with --to [default: the file admin-token in the data directory]
+    #[arg(long, value_name = "TOKEN", env = "MILLRACE_ADMIN_TOKEN", hide_env_values = true)]
+    pub(crate) admin_token: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Place {
+    /// The administrator's door of the running server, when one was named.
+    ///
+    /// # Errors
+    /// As of [`Admin::token`] and [`Client::new`].
+    pub(crate) fn server(&self, config: &Config) -> anyhow::Result<Option<Client>> {
+        let Some(url) = &self.to else { return Ok(None) };
+        let admin = Admin { admin_token: self.admin_token.clone(), data_dir: config.data_dir.clone() };
+        let server = Server { url: url.clone(), api_token: config.api_token.clone() };
+        Ok(Some(Client::new(&server)?.with_admin_token(admin.token()?)))
+    }
 }
 
 impl Admin {
@@ -169,30 +199,19 @@ impl Client {
     /// # Errors
     /// When there is no server, it refuses, or the comparison could not run.
     pub(crate) async fn verify(&self) -> anyhow::Result<serde_json::Value> {
-        let url = format!("{}/v1/admin/verify", self.base);
-        let mut request = self.http.post(&url);
+        const PATH: &str = "/v1/admin/verify";
+        let mut said = self.admin(PATH, Some(&serde_json::Value::Null)).await?;
         loop {
-            if let Some(token) = &self.admin_token {
-                request = request.bearer_auth(token);
-            }
-            let answer = request.send().await.with_context(|| format!("cannot reach a server at {}", self.base))?;
-            let status = answer.status();
-            let body = answer.bytes().await.context("cannot read the answer")?;
-            if !status.is_success() {
-                bail!("the server does not verify itself: {status}: {}", detail(&body));
-            }
-            let mut said: Verification = serde_json::from_slice(&body).context("the answer cannot be understood")?;
-            match (said.state.as_str(), said.report.take()) {
+            let mut known: Verification = serde_json::from_value(said).context("the answer cannot be understood")?;
+            match (known.state.as_str(), known.report.take()) {
                 ("done", Some(report)) => return Ok(report),
                 ("running", _) => tokio::time::sleep(VERIFY_POLL).await,
-                _ => bail!("the server could not verify itself: {}", said.error.unwrap_or(said.state)),
+                _ => bail!("the server could not verify itself: {}", known.error.unwrap_or(known.state)),
             }
-            request = self.http.get(&url);
+            said = self.admin(PATH, None).await?;
         }
     }
-}
 
-impl Client {
     /// Sends the administrator's `POST path` with a body, or `GET path` without one; gives the JSON of the answer.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use millrace_collector::{Call, Collector, RefusalKind, Request};
 use millrace_events::{Topic, TopicPartition};
 use millrace_http::record_json;
-use millrace_log::EventLog;
 
 use super::client::{Client, LogBounds, Server};
 use super::sender::{Answer, Door, Progress};

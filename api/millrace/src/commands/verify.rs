@@ -13,8 +13,8 @@ use millrace_pipelines::verify::{Replay, Report};
 
 use crate::archive;
 use crate::assemble::{GENERATION, Jobs, Status, Stores};
-use crate::commands::client::{Admin, Client, Server, note, say};
-use crate::config::{Config, ConfigArgs};
+use crate::commands::client::{Place, note, say};
+use crate::config::Config;
 
 /// Proves that what is shown is what the log says
 #[derive(ClapArgs, Clone, Debug)]
@@ -26,31 +26,19 @@ use crate::config::{Config, ConfigArgs};
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    pub(crate) config: ConfigArgs,
-    /// Verify a running server instead; its jobs pause for the comparison
-    #[arg(long, value_name = "URL")]
-    pub(crate) to: Option<String>,
-    /// The admin token, with --to [default: the file admin-token in the data directory]
-    #[arg(long, value_name = "TOKEN", env = "MILLRACE_ADMIN_TOKEN", hide_env_values = true)]
-    pub(crate) admin_token: Option<String>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) place: Place,
 }
 
 /// Runs the comparison.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&args.config)?;
-    let report: Report = match &args.to {
-        Some(url) => {
-            let admin = Admin { admin_token: args.admin_token.clone(), data_dir: config.data_dir.clone() };
-            let client = Client::new(&Server { url: url.clone(), api_token: config.api_token.clone() })?
-                .with_admin_token(admin.token()?);
+    let config = Config::load(&args.place.config)?;
+    let report: Report = match args.place.server(&config)? {
+        Some(client) => {
             serde_json::from_value(client.verify().await?).context("the server's report cannot be understood")?
         }
         None => offline(&config).await?,
     };
-    if args.json {
+    if args.place.json {
         say(&serde_json::to_string(&report)?)?;
     } else {
         say(&describe(&report))?;

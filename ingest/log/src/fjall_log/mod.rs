@@ -119,20 +119,6 @@ impl FjallLog {
     pub fn bounds_in(snapshot: &Snapshot, of: TopicPartition) -> Result<Bounds> {
         partition::bounds_in(snapshot, of, META_SPACE)
     }
-
-    /// False from a failed write until the database takes writes again, and after [`FjallLog::close`].
-    pub fn healthy(&self) -> bool {
-        self.shared.queue.phase() == Phase::Open && !self.shared.embedded.has_failed()
-    }
-
-    /// Stops taking appends, commits those that were taken, and ends the thread. Blocks until then; dropping does the same.
-    pub fn close(&self) {
-        self.shared.queue.enter(Phase::Closed);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the log's thread ended with a panic");
-        }
-    }
 }
 
 impl Drop for FjallLog {
@@ -179,6 +165,20 @@ impl EventLog for FjallLog {
 
     fn partitions(&self) -> u32 {
         self.shared.count
+    }
+
+    /// False from a failed write until the database takes writes again, and after [`EventLog::close`].
+    fn healthy(&self) -> bool {
+        self.shared.queue.phase() == Phase::Open && !self.shared.embedded.has_failed()
+    }
+
+    /// Stops taking appends, commits those that were taken, and ends the thread. Blocks until then; dropping does the same.
+    fn close(&self) {
+        self.shared.queue.enter(Phase::Closed);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the log's thread ended with a panic");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use millrace_events::{ActionKind, Derived, LogTime, Position, Topic, TopicPartition};
-use millrace_log::{Append, EventLog};
+use millrace_log::Append;
 use millrace_pipelines::jobs::{ALLOWED_LATENESS_US, DerivedStage};
 use millrace_pipelines::operators::window::{Closed, TumblingCount};
 use millrace_pipelines::runner::{Board, Gate, Seams, Worker, WorkerOptions};
