@@ -61,14 +61,29 @@ class Server:
             time.sleep(0.05)
         raise CannotRun(f"not ready within {READY_WITHIN} s; see {log.name}")
 
-    def request(self, method, path, body=None):
+    def request(self, method, path, body=None, token=None):
+        authorization = f"Bearer {token}" if token else "Basic ZGV2Og=="
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
-            connection.request(method, path, body=body, headers={"Authorization": "Basic ZGV2Og=="})
+            connection.request(method, path, body=body, headers={"Authorization": authorization})
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
+
+    def is_at_rest(self):
+        """In a replay: everything is applied, and in every partition the last event was followed by a tick with the newest
+        time, so that what is shown depends on nothing but the events."""
+        with open(os.path.join(self.data, "admin-token"), encoding="ascii") as file:
+            token = file.read().strip()
+        status = json.loads(self.request("GET", "/v1/status")[1])
+        last = []
+        for partition, bounds in status["log"]["actions"].items():
+            if bounds["end"] > 0:
+                path = f"/v1/log/actions?partition={partition}&from={bounds['end'] - 1}&limit=1"
+                last.append(json.loads(self.request("GET", path, token=token)[1]))
+        is_told = all(not record.get("message_id") for record in last) and len({record["log_time"] for record in last}) <= 1
+        return status["caught_up"] and is_told
 
     def kill(self, how):
         self.process.send_signal(how)

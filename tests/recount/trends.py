@@ -127,15 +127,13 @@ def read(folder):
     return events
 
 
-def wait_at_rest(server, newest):
+def wait_at_rest(server):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        status = json.loads(server.request("GET", "/v1/status")[1])
-        parts = [p for job in ("post-trends", "engagement") for p in status["jobs"].get(job, {}).values()]
-        if status["caught_up"] and parts and all(p["clock"] and seconds(p["clock"]) >= newest for p in parts):
+        if server.is_at_rest():
             return
         time.sleep(0.1)
-    raise CannotRun(f"the jobs did not come to rest: {status['jobs']}")
+    raise CannotRun("the jobs did not come to rest")
 
 
 def run(args, folder):
@@ -168,7 +166,7 @@ def run(args, folder):
             done = subprocess.run([args.binary, "import", "gharchive", part, "--to", url, "--wait"], capture_output=True, text=True)
             if done.returncode != 0:
                 raise CannotRun(f"the import ended with {done.returncode}: {done.stderr[-500:]}")
-            wait_at_rest(server, newest)
+            wait_at_rest(server)
             listed = []
             for window in WIDTH:
                 path = f"/v1/trends/posts?{urllib.parse.urlencode({'window': window, 'limit': LISTED})}"

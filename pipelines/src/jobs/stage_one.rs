@@ -65,7 +65,7 @@ struct Standing {
 struct Destination {
     last: Option<Position>,
     told: Option<LogTime>,
-    /// The time that it was told last by a record that carries nothing else.
+    /// The time that it was told by its last record, when that carried nothing else.
     ticked: Option<LogTime>,
 }
 
@@ -186,9 +186,7 @@ impl StageOne {
         record.previous = destination.last;
         destination.last = Some(record.position);
         destination.told = Some(LogTime(record.log_time_us));
-        if record.tick {
-            destination.ticked = destination.told;
-        }
+        destination.ticked = destination.told.filter(|_| record.tick);
         writes.publish.push(Publish { to, key: bytes::Bytes::copy_from_slice(key.as_bytes()), record });
     }
 
@@ -203,8 +201,8 @@ impl StageOne {
 
     /// Tells the time to destinations that heard nothing lately: always on a tick, else now and then. A tick is passed on also
     /// where an event has told the same time before: it says that this is all for now, and jobs bring up to date what they
-    /// put off while events came. A function of the
-    /// records alone, so that a replay sends the same.
+    /// put off while events came. In a replay time can stand still, so each event that follows a tick makes room for another.
+    /// A function of the records alone, so that a replay sends the same.
     fn forward_clock(&self, time: LogTime, is_tick: bool, state: &mut State, writes: &mut Writes) -> Result<()> {
         let now = standing(state)?;
         if !is_tick && now.records < now.forwarded_at + CLOCK_FORWARD_RECORDS {

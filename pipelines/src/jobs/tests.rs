@@ -312,6 +312,24 @@ async fn ticks_move_the_clock_of_every_partition() {
     }
 }
 
+/// In a replay the time stands still while events that were held back come in.
+#[tokio::test]
+async fn what_comes_after_a_tick_is_followed_by_a_tick_of_the_same_time() {
+    let mut bench = Bench::new();
+    let list = views::trends_key(views::TrendKind::Posts, Window::FiveMinutes, partition_of(b"p", PARTITIONS));
+    let mut likes = 0;
+    for more in [4, 2, 1] {
+        for _ in 0..more {
+            likes += 1;
+            bench.act(&format!("u{likes}"), ActionKind::PostLiked, "p", "").await;
+        }
+        bench.tick().await;
+        bench.settle().await;
+        let trends: views::TrendsRecord = bench.record(list.clone()).await.unwrap();
+        assert_eq!(trends.items.iter().map(|item| item.count).collect::<Vec<_>>(), [likes]);
+    }
+}
+
 #[tokio::test]
 async fn a_commit_beyond_the_end_of_the_log_refuses_to_go_on() {
     let mut bench = Bench::new();

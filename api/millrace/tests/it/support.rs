@@ -11,8 +11,6 @@ pub(crate) const MILLRACE: &str = env!("CARGO_BIN_EXE_millrace");
 
 /// How long anything may take before the test fails; far above what it should.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A server ticks every second.
-const TICKED_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// A running `millrace up`; killed when dropped.
 pub(crate) struct Server {
@@ -147,11 +145,7 @@ impl Server {
         for (partition, bounds) in partitions {
             let (mut from, end) = (bounds["start"].as_u64().unwrap(), bounds["end"].as_u64().unwrap());
             while from < end {
-                let url = format!("{}/v1/log/{topic}?partition={partition}&from={from}&limit=1000", self.url());
-                let answer = self.http.get(url).bearer_auth(self.admin_token()).send().await.unwrap();
-                assert_eq!(answer.status().as_u16(), 200);
-                let text = answer.text().await.unwrap();
-                let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                let lines = self.page(topic, &partition, from).await;
                 assert!(!lines.is_empty(), "{topic}/{partition} has no record at {from}, but ends at {end}");
                 from += lines.len() as u64;
                 records.extend(lines);
@@ -160,21 +154,40 @@ impl Server {
         records
     }
 
-    /// Waits until a replay's last event was followed by a tick and everything has applied that: only then does what is
-    /// stored depend on nothing but the input.
+    /// Records of one partition from this offset on.
+    async fn page(&self, topic: &str, partition: &str, from: u64) -> Vec<Value> {
+        let url = format!("{}/v1/log/{topic}?partition={partition}&from={from}&limit=1000", self.url());
+        let answer = self.http.get(url).bearer_auth(self.admin_token()).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        let text = answer.text().await.unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until in every partition of a replay the last event was followed by a tick with the newest time, and all of it
+    /// is applied: only then does what is stored depend on nothing but the input.
     pub(crate) async fn at_rest(&self) {
         let begun = Instant::now();
-        let mut before = Value::Null;
         loop {
-            self.caught_up().await;
-            let (_, status) = self.get("/v1/status").await;
-            if status["log"] == before && status["caught_up"] == true {
-                return;
+            let last = self.last_actions().await;
+            let is_told = |action: &Value| action["message_id"].as_str().is_none_or(str::is_empty);
+            if last.iter().all(|action| is_told(action) && action["log_time"] == last[0]["log_time"]) {
+                return self.caught_up().await;
             }
-            assert!(begun.elapsed() < PATIENCE, "not at rest in time: {status}");
-            before = status["log"].clone();
-            tokio::time::sleep(TICKED_WITHIN).await;
+            assert!(begun.elapsed() < PATIENCE, "not at rest in time: {last:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The newest record of each partition of `actions` that has one.
+    async fn last_actions(&self) -> Vec<Value> {
+        let (_, status) = self.get("/v1/status").await;
+        let mut last = Vec::new();
+        for (partition, bounds) in status["log"]["actions"].as_object().unwrap() {
+            if let Some(newest) = bounds["end"].as_u64().unwrap().checked_sub(1) {
+                last.extend(self.page("actions", partition, newest).await);
+            }
+        }
+        last
     }
 
     /// The items of a viewer's feed: post ids, over all pages.
