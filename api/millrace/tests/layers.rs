@@ -26,6 +26,7 @@ const FEATURE_STORE: &str = "millrace-feature-store";
 const SIMULATOR: &str = "millrace-simulator";
 const WAREHOUSE: &str = "millrace-warehouse";
 const DELTA: &str = "millrace-delta";
+const REDIS: &str = "millrace-redis";
 const COLLECTOR: &str = "millrace-collector";
 const PIPELINES: &str = "millrace-pipelines";
 const RANKING: &str = "millrace-ranking";
@@ -43,6 +44,7 @@ const LAYERS: &[Row] = &[
     row(1, SIMULATOR, &[EVENTS]),
     row(1, WAREHOUSE, &[EVENTS]),
     row(2, DELTA, &[WAREHOUSE, EVENTS]),
+    row(2, REDIS, &[FEATURE_STORE]),
     row(3, COLLECTOR, &[LOG, EVENTS]),
     row(3, PIPELINES, &[LOG, FEATURE_STORE, WAREHOUSE, EVENTS, EMBEDDED]),
     row(3, RANKING, &[FEATURE_STORE, EVENTS]),
@@ -63,7 +65,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("anyhow", &[BINARY]),
     ("rdkafka", &[]),
     ("slatedb", &[]),
-    ("redis", &[]),
+    ("redis", &[REDIS]),
     ("datafusion", &[DELTA]),
     ("deltalake-core", &[DELTA]),
     ("deltalake", &[]),

@@ -174,8 +174,9 @@ pub trait OnlineStore: Send + Sync + 'static {
     async fn scan(&self, after: Option<&Content>, limit: usize) -> Result<Vec<Content>>;
 }
 
-/// True when a write to a member replaces what is stored for it: law 1.
-fn wins(view: u8, stored: Option<(Version, Option<i64>)>, version: Version, score: Option<i64>) -> bool {
+/// True when a write to a member of a list in `view` replaces what is stored for it (its version, and its score unless it was
+/// removed): law 1.
+pub fn wins(view: u8, stored: Option<(Version, Option<i64>)>, version: Version, score: Option<i64>) -> bool {
     stored.is_none_or(
         |(stored_version, stored_score)| {
             if bound_of(view) == usize::MAX { version > stored_version } else { score > stored_score }
@@ -183,8 +184,12 @@ fn wins(view: u8, stored: Option<(Version, Option<i64>)>, version: Version, scor
     )
 }
 
-/// Refuses a batch whole when a write in it can never be taken.
-fn check_batch(batch: &[OnlineWrite]) -> Result<()> {
+/// Refuses a batch whole when a write in it can never be taken: what every backend does first.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when an entity or a member is empty or longer than [`KEY_BYTES_MAX`], a view is 0, or a member of a
+/// bounded list would be removed.
+pub fn check_batch(batch: &[OnlineWrite]) -> Result<()> {
     let fits = |bytes: &Bytes| (1..=KEY_BYTES_MAX).contains(&bytes.len());
     for write in batch {
         let (view, key, member) = match write {

@@ -6,6 +6,7 @@
 //! `CI` is set, none is a failure. It is only ever a dev-dependency.
 
 mod process;
+pub mod redis;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
