@@ -35,8 +35,13 @@ impl Queries for LiveQueries {
     }
 }
 
+/// Opens the warehouse, wherever it is.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<dyn Warehouse>> {
+    Ok(embedded(config).await?)
+}
+
 /// Opens the warehouse of a data directory, making it when it is not there.
-pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<DeltaWarehouse>> {
+pub(crate) async fn embedded(config: &Config) -> anyhow::Result<Arc<DeltaWarehouse>> {
     let dir = config.warehouse_dir();
     let opened = DeltaWarehouse::open(&dir, DeltaOptions::default()).await;
     Ok(Arc::new(opened.with_context(|| format!("cannot open the warehouse in {}", dir.display()))?))

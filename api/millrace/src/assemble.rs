@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use millrace_collector::{Bounds as CollectorBounds, Collector, CollectorOptions, Source};
 use millrace_embedded::{Embedded, Options as EmbeddedOptions};
 use millrace_events::{LogTime, Topic, TopicPartition, format_rfc3339};
-use millrace_feature_store::{FjallOnlineStore, OnlineStore};
+use millrace_feature_store::OnlineStore;
 use millrace_http::{JobPartition, LogPartition, Readiness, StatusReport, StatusSource, WarehouseStatus};
 use millrace_log::{Clock, EventLog, FjallLog, FjallLogOptions, Offset, ReplayClock, WallClock};
 use millrace_pipelines::archive::{ArchiveStatus, Archived, Archiver};
@@ -21,6 +21,7 @@ use millrace_ranking::{Ranker, RankerOptions};
 use tokio::task::JoinHandle;
 
 use crate::config::{ClockMode, Config, Role};
+use crate::online::Online;
 
 /// The generation of positions and versions. Another partition count, topic or order of records is another generation.
 pub(crate) const GENERATION: u32 = 2;
@@ -48,17 +49,23 @@ const ARCHIVE_FAILS_MAX: u32 = 500;
 /// Threads of the archive. They stand back for all others and mostly wait.
 const BACKGROUND_THREADS: usize = 4;
 
-/// The stores of one data directory.
+/// The stores of this process.
 pub(crate) struct Stores {
     pub(crate) embedded: Arc<Embedded>,
     pub(crate) log: Arc<dyn EventLog>,
-    pub(crate) online: Arc<dyn OnlineStore>,
+    pub(crate) online: Online,
     pub(crate) states: Arc<FjallStateStore>,
 }
 
 impl Stores {
-    /// Opens a data directory, making it when it is not there.
-    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+    /// Opens what the configuration names; a data directory is made when it is not there.
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let config = config.clone();
+        // Opening the database reads the disk, and clients of engines want the runtime around them.
+        tokio::task::spawn_blocking(move || Self::embedded(&config)).await?
+    }
+
+    fn embedded(config: &Config) -> anyhow::Result<Self> {
         crate::unfinished::refuse(&config.data_dir, None)?;
         let dir = config.database_dir();
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
@@ -69,7 +76,7 @@ impl Stores {
             None => FjallLog::made_with(&embedded)?.unwrap_or_else(|| config.new_partitions()),
         };
         let log = FjallLog::open(embedded.clone(), FjallLogOptions { partitions, ..FjallLogOptions::default() })?;
-        let online = FjallOnlineStore::open(embedded.clone(), Default::default())?;
+        let online = Online::open(config, &embedded)?;
         let states = Arc::new(FjallStateStore::new(embedded.clone()));
         Ok(Self { embedded, log, online, states })
     }
@@ -120,7 +127,7 @@ impl Jobs {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("millrace-jobs")
-            .enable_time()
+            .enable_all()
             .build()
             .context("cannot start the threads of the jobs")?;
         let background = tokio::runtime::Builder::new_multi_thread()
@@ -129,7 +136,7 @@ impl Jobs {
             .worker_threads(BACKGROUND_THREADS)
             .thread_name("millrace-archive")
             .on_thread_start(millrace_delta::step_back)
-            .enable_time()
+            .enable_all()
             .build()
             .context("cannot start the threads of the archive")?;
         let (board, gate) = (Board::new(), Gate::default());
@@ -139,7 +146,7 @@ impl Jobs {
             let Some(stage) = stage_of(of.topic, GENERATION, stores.log.partitions()) else { continue };
             let seams = Seams {
                 log: stores.log.clone(),
-                online: stores.online.clone(),
+                online: stores.online.store(),
                 states: stores.states.clone(),
                 timer: Arc::new(TokioTimer),
                 gate: gate.clone(),

@@ -1,6 +1,8 @@
 //! Configuration: plain data whose defaults are the laptop. A file is never needed; flags win over `MILLRACE_*` variables,
 //! which win over the file.
 
+mod backend;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,11 +11,18 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+pub(crate) use self::backend::Backend;
+
 /// Partitions of every topic unless configured otherwise: enough for a laptop's cores, few enough to tick cheaply.
 const PARTITIONS: u32 = 4;
 
 /// How long recorded slates stay in the log unless configured otherwise, days.
 const SLATE_DAYS: f64 = 7.0;
+
+/// The schemes that each store can have.
+const LOGS: &[&str] = &["kafka", "kafka+ssl"];
+const ONLINE_STORES: &[&str] = &["redis", "rediss", "redis-cluster", "rediss-cluster"];
+const WAREHOUSES: &[&str] = &["clickhouse", "clickhouses"];
 
 /// What tells log time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -44,10 +53,19 @@ pub(crate) struct ConfigArgs {
     /// Where everything is kept [default: ./data].
     #[arg(long, env = "MILLRACE_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// The log, when it is not in the data directory: kafka://HOST:PORT[,HOST:PORT], kafka+ssl:// with TLS.
+    #[arg(long, value_name = "URL", env = "MILLRACE_LOG", hide_env_values = true)]
+    pub(crate) log: Option<String>,
+    /// The online store, when it is not in the data directory: redis://HOST:PORT, rediss:// with TLS, redis-cluster:// for a cluster.
+    #[arg(long, value_name = "URL", env = "MILLRACE_ONLINE", hide_env_values = true)]
+    pub(crate) online: Option<String>,
+    /// The warehouse, when it is not in the data directory: clickhouse://HOST:PORT/DATABASE, clickhouses:// with TLS.
+    #[arg(long, value_name = "URL", env = "MILLRACE_WAREHOUSE", hide_env_values = true)]
+    pub(crate) warehouse: Option<String>,
     /// Address to listen on; anything but loopback needs write keys and an API token [default: 127.0.0.1:8080].
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
-    /// A TOML file with any of: data_dir, listen, roles, clock, partitions, api_token, retention_days,
+    /// A TOML file with any of: data_dir, log, online, warehouse, listen, roles, clock, partitions, api_token, retention_days,
     /// slate_retention_days, slate_sample_rate, backup_dir, sources = [{ name, write_key }].
     #[arg(long, env = "MILLRACE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -104,6 +122,9 @@ pub(crate) struct SourceConfig {
 #[serde(deny_unknown_fields, default)]
 struct FileConfig {
     data_dir: Option<PathBuf>,
+    log: Option<String>,
+    online: Option<String>,
+    warehouse: Option<String>,
     listen: Option<SocketAddr>,
     roles: Option<Vec<Role>>,
     clock: Option<ClockMode>,
@@ -121,6 +142,12 @@ struct FileConfig {
 pub(crate) struct Config {
     /// Where everything is kept.
     pub(crate) data_dir: PathBuf,
+    /// Where the log is.
+    pub(crate) log: Backend,
+    /// Where the online store is.
+    pub(crate) online: Backend,
+    /// Where the warehouse is.
+    pub(crate) warehouse: Backend,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
     /// What runs here.
@@ -161,9 +188,15 @@ impl Config {
                 source.name
             );
         }
+        fn of<'a>(given: &'a Option<String>, file: &'a Option<String>) -> Option<&'a str> {
+            given.as_deref().or(file.as_deref())
+        }
         let roles = args.roles.clone().or(file.roles);
         let config = Config {
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data")),
+            log: Backend::read("log", of(&args.log, &file.log), LOGS)?,
+            online: Backend::read("online", of(&args.online, &file.online), ONLINE_STORES)?,
+            warehouse: Backend::read("warehouse", of(&args.warehouse, &file.warehouse), WAREHOUSES)?,
             listen: args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             roles: roles
                 .map_or_else(|| [Role::Collector, Role::Pipelines, Role::Api].into(), |r| r.into_iter().collect()),
@@ -203,6 +236,20 @@ impl Config {
             bail!(
                 "refusing to listen on {} without an API token: set MILLRACE_API_TOKEN, or listen on 127.0.0.1",
                 self.listen
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses what can only be done where everything is in the data directory.
+    ///
+    /// # Errors
+    /// When a store is elsewhere.
+    pub(crate) fn embedded(&self, what: &str) -> anyhow::Result<()> {
+        for (name, backend) in [("log", &self.log), ("online", &self.online), ("warehouse", &self.warehouse)] {
+            ensure!(
+                *backend == Backend::Embedded,
+                "`millrace {what}` works on a data directory alone, and --{name} is at {backend}: use what that engine brings"
             );
         }
         Ok(())

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod measure;
 mod metrics;
+mod online;
 mod retention;
 mod slates;
 mod unfinished;

@@ -22,6 +22,7 @@ use crate::commands::backup::live::LiveBackup;
 use crate::commands::backup::take::{Quiesce, Source, Still};
 use crate::commands::local::LocalDoor;
 use crate::config::{ClockMode, Config, ConfigArgs, Role};
+use crate::online::{self, Online};
 use crate::retention::{self, Trimmer};
 use crate::slates::{SlateWriter, Slates};
 use crate::verifier::LiveVerifier;
@@ -67,11 +68,7 @@ pub(crate) struct Platform {
 impl Platform {
     /// Starts consumers first, then what produces.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
-        let stores = tokio::task::spawn_blocking({
-            let config = config.clone();
-            move || Stores::open(&config)
-        })
-        .await??;
+        let stores = Stores::open(&config).await?;
         let admin_token = admin_token(&config.data_dir)?;
         let warehouse = archive::open(&config).await?;
         let archived = Archived::default();
@@ -87,11 +84,14 @@ impl Platform {
                 retention: config.retention,
             };
             started.spawn(trimmer.run());
+            if let Online::Redis(redis) = &stores.online {
+                started.spawn(online::keep_filled(redis.clone(), config.clone(), stores.log.clone()));
+            }
             jobs = Some(started);
         }
         let (slates, slate_writer) = Slates::start(stores.log.clone(), clock.clone(), config.slate_sample_rate);
         let collector = assemble::collector(&config, stores.log.clone(), clock);
-        let ranker = assemble::ranker(stores.online.clone(), stores.log.partitions());
+        let ranker = assemble::ranker(stores.online.store(), stores.log.partitions());
         let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()));
         let state = ApiState {
             collector: collector.clone(),
@@ -103,7 +103,7 @@ impl Platform {
             verifier: Arc::new(LiveVerifier {
                 config: config.clone(),
                 log: stores.log.clone(),
-                online: stores.online.clone(),
+                online: stores.online.store(),
                 warehouse: warehouse.clone(),
                 status: status.clone(),
                 gate: jobs.as_ref().map(|jobs| (jobs.gate.clone(), jobs.partitions().to_vec())),

@@ -52,7 +52,20 @@ const LAYERS: &[Row] = &[
     row(
         5,
         BINARY,
-        &[HTTP, RANKING, PIPELINES, COLLECTOR, SIMULATOR, DELTA, WAREHOUSE, FEATURE_STORE, LOG, EMBEDDED, EVENTS],
+        &[
+            HTTP,
+            RANKING,
+            PIPELINES,
+            COLLECTOR,
+            SIMULATOR,
+            DELTA,
+            REDIS,
+            WAREHOUSE,
+            FEATURE_STORE,
+            LOG,
+            EMBEDDED,
+            EVENTS,
+        ],
     ),
 ];
 

@@ -8,6 +8,7 @@
 mod process;
 pub mod redis;
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,8 +43,8 @@ pub fn free_port() -> u16 {
 ///
 /// # Panics
 /// Where `CI` is set: there every engine must run.
-#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 pub fn skip(engine: &str, cure: &str) {
     assert!(std::env::var_os("CI").is_none(), "{engine} cannot be had, and in CI it must: {cure}");
-    eprintln!("SKIPPED: {engine} cannot be had here: {cure}");
+    // Past the test runner, which keeps what a passing test prints to itself. Where nobody listens, nobody is told.
+    drop(writeln!(std::io::stderr(), "SKIPPED: {engine} cannot be had here: {cure}"));
 }

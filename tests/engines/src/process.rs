@@ -19,13 +19,14 @@ rm -f "$folder/ended"
 engine=$!
 (
     read -r word <&3 || word=gone
+    [ "$word" = gone ] && : >"$folder/gone"
     [ -e "$folder/ended" ] || kill -KILL "$engine" 2>/dev/null
     if [ "$word" = gone ]; then rm -rf -- "$folder"; fi
 ) >/dev/null 2>&1 &
 echo "$engine"
 exec >&- 3<&-
 wait "$engine"
-: >"$folder/ended"
+[ -e "$folder/gone" ] || : >"$folder/ended"
 "#;
 
 /// An engine that runs, in a folder of its own; both go with this handle, and with this process.

@@ -109,7 +109,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn offline(config: &Config, args: &Args) -> anyhow::Result<Summary> {
     ensure!(config.database_dir().is_dir(), "there is no data in {}", config.data_dir.display());
     let begun = stopwatch_us();
-    let stores = Stores::open(config)?;
+    config.embedded("backup")?;
+    let stores = Stores::open(config).await?;
     let dest = Destination::make(&args.dest, &config.data_dir, None)?;
     let path = dest.path().display().to_string();
     let source = Source {

@@ -256,7 +256,7 @@ async fn ingest(args: &Args) -> anyhow::Result<()> {
 
 /// Fills a log through the collector, without jobs.
 async fn fill(config: &Config, events: u64) -> anyhow::Result<()> {
-    let stores = Stores::open(config)?;
+    let stores = Stores::open(config).await?;
     let clock = assemble::clock(config, stores.log.as_ref()).await?;
     let collector = assemble::collector(config, stores.log.clone(), clock);
     // One after the other: a replay's clock must see the events as they happened.
@@ -286,7 +286,7 @@ async fn jobs(args: &Args) -> anyhow::Result<()> {
     let dir = folder(args)?;
     let config = config(dir.path())?;
     fill(&config, events).await?;
-    let stores = Stores::open(&config)?;
+    let stores = Stores::open(&config).await?;
     let (before, begun) = (usage(std::process::id()).unwrap_or_default(), stopwatch_us());
     let jobs = Jobs::start(&stores, &WorkerOptions::default(), &Default::default())?;
     let status = Status::new(&stores, Some(&jobs), None);

@@ -33,7 +33,7 @@ impl LocalRecords {
             return Ok(None);
         }
         let args = ConfigArgs { data_dir: Some(data_dir.to_path_buf()), ..ConfigArgs::default() };
-        Ok(Some(Self { stores: Stores::open(&Config::load(&args)?)? }))
+        Ok(Some(Self { stores: Stores::open(&Config::load(&args)?).await? }))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use millrace_embedded::{Embedded, Options as EmbeddedOptions};
+use millrace_feature_store::OnlineStore;
 use millrace_log::EventLog;
 use millrace_pipelines::archive::Archived;
 use millrace_pipelines::runner::WorkerOptions;
@@ -60,7 +61,7 @@ fn describe(report: &Report) -> String {
 async fn offline(config: &Config) -> anyhow::Result<Report> {
     let dir = config.database_dir();
     anyhow::ensure!(dir.is_dir(), "there is no data in {}", config.data_dir.display());
-    let stores = Stores::open(config)?;
+    let stores = Stores::open(config).await?;
     let warehouse = archive::open(config).await?;
     note("bringing the jobs and the archive to the end of the log");
     let archived = Archived::default();
@@ -74,7 +75,7 @@ async fn offline(config: &Config) -> anyhow::Result<Report> {
     let report = {
         let mut scratch = Scratch::open(config, &stores)?;
         scratch.replay.advance(&ends).await?;
-        scratch.replay.compare(stores.online.as_ref(), Some(warehouse), || {}).await?
+        scratch.replay.compare(stores.online.store().as_ref(), Some(warehouse), || {}).await?
     };
     stores.close();
     Ok(report)
@@ -95,11 +96,23 @@ impl Scratch {
 
     /// An empty one for this log.
     pub(crate) fn within(config: &Config, log: Arc<dyn EventLog>) -> anyhow::Result<Self> {
+        Self::make(config, |embedded| Replay::new(log, GENERATION, embedded))
+    }
+
+    /// One for this log that writes to a store that stays.
+    pub(crate) fn onto(config: &Config, log: Arc<dyn EventLog>, online: Arc<dyn OnlineStore>) -> anyhow::Result<Self> {
+        Self::make(config, |embedded| Replay::onto(log, GENERATION, embedded, online))
+    }
+
+    fn make(
+        config: &Config,
+        replay: impl FnOnce(&Arc<Embedded>) -> millrace_pipelines::Result<Replay>,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("verify-")
             .tempdir_in(&config.data_dir)
             .with_context(|| format!("cannot make a scratch folder in {}", config.data_dir.display()))?;
         let embedded = Embedded::open(dir.path(), EmbeddedOptions::default())?;
-        Ok(Self { replay: Replay::new(log, GENERATION, &embedded)?, _dir: dir })
+        Ok(Self { replay: replay(&embedded)?, _dir: dir })
     }
 }

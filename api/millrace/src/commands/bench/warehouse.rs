@@ -22,8 +22,8 @@ pub(super) async fn archive(args: &Args) -> anyhow::Result<()> {
     let dir = folder(args)?;
     let config = config(dir.path())?;
     fill(&config, events).await?;
-    let stores = Stores::open(&config)?;
-    let warehouse = archive::open(&config).await?;
+    let stores = Stores::open(&config).await?;
+    let warehouse = archive::embedded(&config).await?;
     let archived = Archived::default();
     let mut jobs = Jobs::start(&stores, &WorkerOptions::default(), &archived)?;
     Status::new(&stores, Some(&jobs), None).caught_up().await?;

@@ -56,12 +56,12 @@ pub(super) struct Measured {
 pub(super) async fn run(config: Config, events: u64) -> anyhow::Result<Measured> {
     let config = Config { partitions: Some(1), ..config };
     fill(&config, events).await?;
-    let stores = Stores::open(&config)?;
+    let stores = Stores::open(&config).await?;
     let before = own_usage()?;
     let begun = stopwatch_us();
     let seams = Seams {
         log: stores.log.clone(),
-        online: stores.online.clone(),
+        online: stores.online.store(),
         states: stores.states.clone(),
         timer: Arc::new(TokioTimer),
         gate: Gate::default(),
@@ -85,7 +85,7 @@ fn own_usage() -> anyhow::Result<Usage> {
 
 /// The events as stage 1 would send them, and a tick that closes everything.
 async fn fill(config: &Config, events: u64) -> anyhow::Result<()> {
-    let stores = Stores::open(config)?;
+    let stores = Stores::open(config).await?;
     let mut next = 0;
     while next <= events {
         let until = (next + APPEND_RECORDS).min(events + 1);
