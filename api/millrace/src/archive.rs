@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
+use millrace_clickhouse::{ClickHouseOptions, ClickHouseWarehouse};
 use millrace_delta::{DeltaOptions, DeltaWarehouse};
 use millrace_events::LogTime;
 use millrace_http::Queries;
@@ -12,7 +13,7 @@ use millrace_pipelines::archive::{ArchiveOptions, ArchiveSeams, Archived, Archiv
 use millrace_warehouse::{Answer, NamedQuery, Params, Warehouse};
 
 use crate::assemble::{GENERATION, Jobs, Stores, TokioTimer};
-use crate::config::Config;
+use crate::config::{Backend, Config};
 
 /// How often small files are merged and old ones deleted, when there are any.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(10);
@@ -37,7 +38,13 @@ impl Queries for LiveQueries {
 
 /// Opens the warehouse, wherever it is.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<dyn Warehouse>> {
-    Ok(embedded(config).await?)
+    match &config.warehouse {
+        Backend::Embedded => Ok(embedded(config).await?),
+        Backend::Engine { url, .. } => {
+            let opened = ClickHouseWarehouse::open(url, ClickHouseOptions::default()).await;
+            Ok(Arc::new(opened.with_context(|| format!("cannot open the warehouse at {}", config.warehouse))?))
+        }
+    }
 }
 
 /// Opens the warehouse of a data directory, making it when it is not there.

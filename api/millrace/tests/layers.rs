@@ -27,6 +27,7 @@ const SIMULATOR: &str = "millrace-simulator";
 const WAREHOUSE: &str = "millrace-warehouse";
 const DELTA: &str = "millrace-delta";
 const REDIS: &str = "millrace-redis";
+const CLICKHOUSE: &str = "millrace-clickhouse";
 const COLLECTOR: &str = "millrace-collector";
 const PIPELINES: &str = "millrace-pipelines";
 const RANKING: &str = "millrace-ranking";
@@ -45,6 +46,7 @@ const LAYERS: &[Row] = &[
     row(1, WAREHOUSE, &[EVENTS]),
     row(2, DELTA, &[WAREHOUSE, EVENTS]),
     row(2, REDIS, &[FEATURE_STORE]),
+    row(2, CLICKHOUSE, &[WAREHOUSE, EVENTS]),
     row(3, COLLECTOR, &[LOG, EVENTS]),
     row(3, PIPELINES, &[LOG, FEATURE_STORE, WAREHOUSE, EVENTS, EMBEDDED]),
     row(3, RANKING, &[FEATURE_STORE, EVENTS]),
@@ -60,6 +62,7 @@ const LAYERS: &[Row] = &[
             SIMULATOR,
             DELTA,
             REDIS,
+            CLICKHOUSE,
             WAREHOUSE,
             FEATURE_STORE,
             LOG,
@@ -87,7 +90,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rustix", &[DELTA]),
     ("quick-xml", &[SIMULATOR]),
     ("zstd", &[BINARY]),
-    ("clickhouse", &[]),
+    ("clickhouse", &[CLICKHOUSE]),
     ("sqlx", &[]),
     ("ort", &[]),
 ];

@@ -5,6 +5,8 @@
 //! is started here when its program can be had (`scripts/engines.sh` installs what is missing), or none, said aloud; where
 //! `CI` is set, none is a failure. It is only ever a dev-dependency.
 
+/// ClickHouse.
+pub mod clickhouse;
 mod process;
 pub mod redis;
 

@@ -125,6 +125,20 @@ const FILES: &[(&str, &str)] = &[
     ("top_posts", include_str!("../queries/posts/top_posts.sql")),
 ];
 
+/// What one engine cannot read as it stands, in its own words: name, engine, then text. `queries/<subject>/<name>.<engine>.sql`
+/// begins with a comment that says why; its parameters and columns are those of the query.
+const DIALECTS: &[(&str, &str, &str)] =
+    &[("tag_activity_by_hour", "clickhouse", include_str!("../queries/tags/tag_activity_by_hour.clickhouse.sql"))];
+
+impl NamedQuery {
+    /// The SQL for an engine: that of its own file where there is one, else the common one.
+    pub fn sql_in(&self, engine: &str) -> &str {
+        let is_ours = named_queries().get(&self.name).is_some_and(|query| query.sql == self.sql);
+        let own = DIALECTS.iter().find(|(name, of, _)| is_ours && *name == self.name && *of == engine);
+        own.map_or(&self.sql, |(_, _, text)| header::statement(text))
+    }
+}
+
 /// Every named query, by name.
 pub fn named_queries() -> &'static BTreeMap<String, NamedQuery> {
     static QUERIES: OnceLock<BTreeMap<String, NamedQuery>> = OnceLock::new();

@@ -4,22 +4,22 @@
 -- $from: timestamp, optional. Only what happened at this time or later.
 -- $to: timestamp, optional. Only what happened before this time.
 WITH by_hour AS (
-    SELECT event, date_trunc('hour', event_time) AS hour, count(*) AS events
+    SELECT event, date_trunc('hour', event_time) AS hour, count(*) AS taken
     FROM events
     WHERE ($from IS NULL OR event_time >= $from) AND ($to IS NULL OR event_time < $to)
     GROUP BY event, hour
 ),
 ranked AS (
-    SELECT event, hour, events, row_number() OVER (PARTITION BY event ORDER BY events DESC, hour) AS place
+    SELECT event, hour, taken, row_number() OVER (PARTITION BY event ORDER BY taken DESC, hour) AS place
     FROM by_hour
 )
 SELECT
     event,
-    sum(events) AS events,
+    sum(taken) AS events,
     count(*) AS hours,
-    CAST(sum(events) AS DOUBLE) / CAST(count(*) AS DOUBLE) AS events_per_hour,
+    CAST(sum(taken) AS DOUBLE) / CAST(count(*) AS DOUBLE) AS events_per_hour,
     max(hour) FILTER (WHERE place = 1) AS busiest_hour,
-    max(events) AS busiest_hour_events
+    max(taken) AS busiest_hour_events
 FROM ranked
 GROUP BY event
 ORDER BY events DESC, event

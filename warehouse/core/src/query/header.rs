@@ -64,8 +64,17 @@ impl NamedQuery {
     }
 }
 
+/// What follows the comments that a file begins with.
+pub(super) fn statement(text: &str) -> &str {
+    let mut rest = text.trim();
+    while rest.starts_with("--") {
+        rest = rest.split_once('\n').map_or("", |(_, after)| after).trim_start();
+    }
+    rest
+}
+
 /// The names that follow a `$`.
-fn placeholders(sql: &str) -> impl Iterator<Item = &str> {
+pub(super) fn placeholders(sql: &str) -> impl Iterator<Item = &str> {
     sql.split('$').skip(1).map(|after| {
         let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
         &after[..end]

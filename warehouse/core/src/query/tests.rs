@@ -19,13 +19,30 @@ fn files() -> Vec<PathBuf> {
 fn every_file_is_a_named_query() {
     let mut names: Vec<String> = files().iter().map(|f| f.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort_unstable();
+    let (dialects, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name.contains('.'));
     assert_eq!(names, FILES.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>(), "FILES lists every file");
+    let listed = DIALECTS.iter().map(|(name, engine, _)| format!("{name}.{engine}"));
+    assert_eq!(dialects, listed.collect::<Vec<_>>(), "DIALECTS lists every file");
     for (name, text) in FILES {
         let query = NamedQuery::parse(name, text).unwrap_or_else(|e| panic!("{e}"));
         assert!(query.sql.contains("ORDER BY"), "{name}: two runs must not differ in the order of rows");
         assert!(query.params.iter().all(|param| param.doc.ends_with('.')), "{name}: say what each parameter says");
     }
     assert_eq!(named_queries().len(), FILES.len());
+}
+
+#[test]
+fn a_dialect_says_why_and_takes_the_same_parameters() {
+    for (name, engine, text) in DIALECTS {
+        let query = &named_queries()[*name];
+        let sql = query.sql_in(engine);
+        assert!(text.starts_with("-- ") && sql.contains("ORDER BY") && *sql != query.sql, "{name}.{engine}");
+        assert_eq!(query.sql_in("another"), query.sql);
+        let used = |sql| header::placeholders(sql).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(used(sql), used(&query.sql), "{name}.{engine}");
+        let namesake = NamedQuery { sql: "SELECT 1".to_owned(), ..query.clone() };
+        assert_eq!(namesake.sql_in(engine), "SELECT 1");
+    }
 }
 
 #[test]
