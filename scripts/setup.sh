@@ -22,10 +22,15 @@ as_root() {
     fi
 }
 
-# What cargo and the scripts call. The C compiler links, and compiles the allocator; nothing needs OpenSSL.
+# What cargo and the scripts call. The C compiler links, and compiles the allocator and the Kafka client, which wants make,
+# a C++ compiler and the headers of OpenSSL, found with pkg-config.
 system_packages() {
     local missing=()
     have cc || missing+=(gcc libc6-dev)
+    have c++ || missing+=(g++)
+    have make || missing+=(make)
+    have pkg-config || missing+=(pkg-config)
+    have pkg-config && pkg-config --exists openssl || missing+=(libssl-dev)
     have curl || missing+=(curl ca-certificates)
     if [ ${#missing[@]} -eq 0 ]; then
         say "system: $(cc --version | head -n 1), curl $(curl --version | awk 'NR==1 {print $2}')"

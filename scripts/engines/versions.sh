@@ -9,3 +9,6 @@ REDIS_VERSION_MIN=7.0
 
 # ClickHouse as a library; its first two numbers are those of the server.
 CHDB_CORE_VERSION=26.9.0
+
+# Apache Kafka, for Scala 2.13, which is the only one there is.
+KAFKA_VERSION=4.3.1

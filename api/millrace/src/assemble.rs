@@ -12,7 +12,7 @@ use millrace_embedded::{Embedded, Options as EmbeddedOptions};
 use millrace_events::{LogTime, Topic, TopicPartition, format_rfc3339};
 use millrace_feature_store::OnlineStore;
 use millrace_http::{JobPartition, LogPartition, Readiness, StatusReport, StatusSource, WarehouseStatus};
-use millrace_log::{Clock, EventLog, FjallLog, FjallLogOptions, Offset, ReplayClock, WallClock};
+use millrace_log::{Clock, EventLog, Offset, ReplayClock, WallClock};
 use millrace_pipelines::archive::{ArchiveStatus, Archived, Archiver};
 use millrace_pipelines::jobs::stage_of;
 use millrace_pipelines::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
@@ -21,6 +21,7 @@ use millrace_ranking::{Ranker, RankerOptions};
 use tokio::task::JoinHandle;
 
 use crate::config::{ClockMode, Config, Role};
+use crate::log;
 use crate::online::Online;
 
 /// The generation of positions and versions. Another partition count, topic or order of records is another generation.
@@ -60,22 +61,13 @@ pub(crate) struct Stores {
 impl Stores {
     /// Opens what the configuration names; a data directory is made when it is not there.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
-        let config = config.clone();
-        // Opening the database reads the disk, and clients of engines want the runtime around them.
-        tokio::task::spawn_blocking(move || Self::embedded(&config)).await?
-    }
-
-    fn embedded(config: &Config) -> anyhow::Result<Self> {
         crate::unfinished::refuse(&config.data_dir, None)?;
-        let dir = config.database_dir();
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
-        private(&config.data_dir)?;
-        let embedded = Embedded::open(&dir, EmbeddedOptions::default())?;
-        let partitions = match config.partitions {
-            Some(partitions) => partitions,
-            None => FjallLog::made_with(&embedded)?.unwrap_or_else(|| config.new_partitions()),
-        };
-        let log = FjallLog::open(embedded.clone(), FjallLogOptions { partitions, ..FjallLogOptions::default() })?;
+        let embedded = tokio::task::spawn_blocking({
+            let config = config.clone();
+            move || database(&config)
+        })
+        .await??;
+        let log = log::open(config, &embedded).await?;
         let online = Online::open(config, &embedded)?;
         let states = Arc::new(FjallStateStore::new(embedded.clone()));
         Ok(Self { embedded, log, online, states })
@@ -88,6 +80,14 @@ impl Stores {
             tracing::warn!(%error, "the last flush failed; what was acknowledged is safe, the rest is done again");
         }
     }
+}
+
+/// Opens the database of a data directory.
+fn database(config: &Config) -> anyhow::Result<Arc<Embedded>> {
+    let dir = config.database_dir();
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    private(&config.data_dir)?;
+    Ok(Embedded::open(&dir, EmbeddedOptions::default())?)
 }
 
 /// Only the owner reads what people did.

@@ -4,6 +4,7 @@ mod archive;
 mod assemble;
 mod commands;
 mod config;
+mod log;
 mod measure;
 mod metrics;
 mod online;

@@ -22,6 +22,7 @@ const fn row(layer: u8, name: &'static str, imports: &'static [&'static str]) ->
 const EVENTS: &str = "millrace-events";
 const EMBEDDED: &str = "millrace-embedded";
 const LOG: &str = "millrace-log";
+const LOG_KAFKA: &str = "millrace-log-kafka";
 const FEATURE_STORE: &str = "millrace-feature-store";
 const SIMULATOR: &str = "millrace-simulator";
 const WAREHOUSE: &str = "millrace-warehouse";
@@ -44,6 +45,7 @@ const LAYERS: &[Row] = &[
     row(1, FEATURE_STORE, &[EVENTS, EMBEDDED]),
     row(1, SIMULATOR, &[EVENTS]),
     row(1, WAREHOUSE, &[EVENTS]),
+    row(2, LOG_KAFKA, &[LOG, EVENTS]),
     row(2, DELTA, &[WAREHOUSE, EVENTS]),
     row(2, REDIS, &[FEATURE_STORE]),
     row(2, CLICKHOUSE, &[WAREHOUSE, EVENTS]),
@@ -61,6 +63,7 @@ const LAYERS: &[Row] = &[
             COLLECTOR,
             SIMULATOR,
             DELTA,
+            LOG_KAFKA,
             REDIS,
             CLICKHOUSE,
             WAREHOUSE,
@@ -79,7 +82,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("reqwest", &[BINARY]),
     ("clap", &[BINARY]),
     ("anyhow", &[BINARY]),
-    ("rdkafka", &[]),
+    ("rdkafka", &[LOG_KAFKA]),
     ("slatedb", &[]),
     ("redis", &[REDIS]),
     ("datafusion", &[DELTA]),

@@ -7,6 +7,7 @@
 
 /// ClickHouse.
 pub mod clickhouse;
+pub mod kafka;
 mod process;
 pub mod redis;
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Runs the engine, tells its number, and waits for it. When our end of the pipe closes, however this process ended, it is
-/// killed; without a word of farewell (nobody was there to clean up) its folder goes too.
+/// killed; without a word of farewell (nobody was there to clean up) its folder goes too, moved first, so that no `ended`
+/// is written into what is being removed.
 const KEEPER: &str = r#"
 exec 3<&0 2>/dev/null
 folder=$1
@@ -19,14 +20,13 @@ rm -f "$folder/ended"
 engine=$!
 (
     read -r word <&3 || word=gone
-    [ "$word" = gone ] && : >"$folder/gone"
     [ -e "$folder/ended" ] || kill -KILL "$engine" 2>/dev/null
-    if [ "$word" = gone ]; then rm -rf -- "$folder"; fi
+    if [ "$word" = gone ]; then mv "$folder" "$folder.gone" && rm -rf -- "$folder.gone"; fi
 ) >/dev/null 2>&1 &
 echo "$engine"
 exec >&- 3<&-
 wait "$engine"
-[ -e "$folder/gone" ] || : >"$folder/ended"
+: >"$folder/ended"
 "#;
 
 /// An engine that runs, in a folder of its own; both go with this handle, and with this process.
@@ -76,7 +76,7 @@ impl Process {
     ///
     /// # Panics
     /// As of [`Process::start`].
-    pub fn restart(&mut self, mut ready: impl FnMut() -> bool) {
+    pub fn restart(&mut self, ready: impl FnMut() -> bool) {
         self.kill();
         let mut keeper = Command::new("/bin/sh")
             .args(["-c", KEEPER, "keeper"])
@@ -93,6 +93,14 @@ impl Process {
         BufReader::new(told).read_line(&mut line).expect("the keeper tells a number first");
         let engine = line.trim().parse().expect("the keeper tells a number first");
         self.running = Some(Running { keeper, farewell, engine });
+        self.await_ready(ready);
+    }
+
+    /// Waits until `ready`: for engines that are only ready together.
+    ///
+    /// # Panics
+    /// As of [`Process::start`].
+    pub fn await_ready(&mut self, mut ready: impl FnMut() -> bool) {
         #[expect(clippy::disallowed_methods, reason = "how long a test waits for an engine is real time")]
         let until = Instant::now() + crate::START_MAX;
         while !ready() {

@@ -82,6 +82,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn rebuild(config: &Config, work: Work) -> anyhow::Result<ExitCode> {
+    config.embedded(match work {
+        Work::RebuildWarehouse => "rebuild warehouse",
+        _ => "rebuild online",
+    })?;
     let dir = &config.data_dir;
     ensure!(config.database_dir().is_dir(), "there is no data in {}", dir.display());
     unfinished::refuse(dir, Some(work))?;
