@@ -8,6 +8,7 @@
 
 mod backup;
 mod crash;
+mod engines;
 mod full_disk;
 mod hostile;
 mod scenario;

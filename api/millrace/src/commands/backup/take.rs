@@ -80,6 +80,7 @@ impl Source {
     /// # Errors
     /// When something cannot be read or written; what is in `dest` then is no backup, and a restore refuses it.
     pub(crate) async fn take(self, dest: Destination, progress: Progress) -> anyhow::Result<Manifest> {
+        self.config.embedded("backup")?;
         let guard = self.archive.pause().await;
         let begun = stopwatch_us();
         let moment = tokio::task::spawn_blocking({
