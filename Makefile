@@ -23,8 +23,8 @@ demo: ## build, start, simulate, show a feed; ONCE=1 ends there, else Ctrl-C doe
 test: ## formatting, lints, all tests, the layer table, documentation, acceptance
 	@scripts/test.sh
 
-test-embedded: setup ## only the tests, with nothing but this machine
-	$(CARGO) test --locked --workspace
+test-embedded: setup ## only the tests, without any engine
+	@. scripts/env.sh && MILLRACE_TEST_ENGINES=0 cargo test --locked --workspace
 
 acceptance: build ## real clients, and real data where MILLRACE_REAL_DATA says: tests/README.md
 	@. scripts/env.sh && tests/acceptance.sh "$$CARGO_TARGET_DIR/release/millrace"

@@ -13,9 +13,12 @@ step() {
     printf 'test: done in %d s\n' $((SECONDS - from))
 }
 
+engines() { scripts/engines.sh || [ "${CI:-}" = "" ]; }
+
 # `cargo doc` denies what `cargo test` only shows.
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet; }
 
+step "engines for tests" engines
 step "formatting" cargo fmt --all --check
 step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "tests, the layer table among them" cargo test --locked --workspace --no-fail-fast

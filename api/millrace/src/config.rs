@@ -54,13 +54,13 @@ pub(crate) struct ConfigArgs {
     #[arg(long, env = "MILLRACE_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The log, when it is not in the data directory: kafka://HOST:PORT[,HOST:PORT], kafka+ssl:// with TLS.
-    #[arg(long, value_name = "URL", env = "MILLRACE_LOG", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "MILLRACE_LOG_URL", hide_env_values = true)]
     pub(crate) log: Option<String>,
     /// The online store, when it is not in the data directory: redis://HOST:PORT, rediss:// with TLS, redis-cluster:// for a cluster.
-    #[arg(long, value_name = "URL", env = "MILLRACE_ONLINE", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "MILLRACE_ONLINE_URL", hide_env_values = true)]
     pub(crate) online: Option<String>,
     /// The warehouse, when it is not in the data directory: clickhouse://HOST:PORT/DATABASE, clickhouses:// with TLS.
-    #[arg(long, value_name = "URL", env = "MILLRACE_WAREHOUSE", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "MILLRACE_WAREHOUSE_URL", hide_env_values = true)]
     pub(crate) warehouse: Option<String>,
     /// Address to listen on; anything but loopback needs write keys and an API token [default: 127.0.0.1:8080].
     #[arg(long, env = "MILLRACE_LISTEN")]

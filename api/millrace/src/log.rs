@@ -24,12 +24,18 @@ pub(crate) async fn open(config: &Config, embedded: &Arc<Embedded>) -> anyhow::R
         // Reads the disk.
         return tokio::task::spawn_blocking(move || in_data_dir(&config, &embedded)).await?;
     };
-    let mut options = KafkaOptions::from_url(url)?;
-    options.partitions = config.partitions.unwrap_or(options.partitions);
-    options.headers = Some(cloud_event_headers());
-    let log = KafkaLog::open(options).await.with_context(|| format!("cannot open the log at {}", config.log))?;
+    let log = KafkaLog::open(kafka_options(config, url)?)
+        .await
+        .with_context(|| format!("cannot open the log at {}", config.log))?;
     follow(&config.data_dir, embedded, &log.identity().await?)?;
     Ok(log)
+}
+
+/// What Kafka is asked for at this URL.
+pub(crate) fn kafka_options(config: &Config, url: &str) -> millrace_log::Result<KafkaOptions> {
+    let options = KafkaOptions::from_url(url)?;
+    let partitions = config.partitions.unwrap_or(options.partitions);
+    Ok(KafkaOptions { partitions, headers: Some(cloud_event_headers()), ..options })
 }
 
 fn in_data_dir(config: &Config, embedded: &Arc<Embedded>) -> anyhow::Result<Arc<dyn EventLog>> {

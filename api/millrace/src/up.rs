@@ -21,7 +21,7 @@ use crate::assemble::{self, Jobs, Status, Stores};
 use crate::commands::backup::live::LiveBackup;
 use crate::commands::backup::take::{Quiesce, Source, Still};
 use crate::commands::local::LocalDoor;
-use crate::config::{ClockMode, Config, ConfigArgs, Role};
+use crate::config::{Backend, ClockMode, Config, ConfigArgs, Role};
 use crate::online::{self, Online};
 use crate::retention::{self, Trimmer};
 use crate::slates::{SlateWriter, Slates};
@@ -158,6 +158,13 @@ impl Platform {
         }
     }
 
+    /// A line for each store that is not in the data directory.
+    fn places(&self) -> String {
+        let stores = [("log", &self.config.log), ("online", &self.config.online), ("archive", &self.config.warehouse)];
+        let away = stores.into_iter().filter(|(_, at)| **at != Backend::Embedded);
+        away.map(|(store, at)| format!("  {store:<8} {at}\n")).collect()
+    }
+
     /// Says in a few lines what runs where, and how to try it.
     fn say(&self, listener: &TcpListener) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
@@ -177,7 +184,8 @@ impl Platform {
         let text = format!(
             "millrace {} listens on http://{address}\n\
              \x20 roles    {} · {clock} · {keys}\n\
-             \x20 data     {} (log, job state, online store, warehouse; {} partitions)\n\
+             \x20 data     {}; {} partitions\n\
+             {}\
              \x20 look     http://{address}/v1/status  /readyz  /metrics  /openapi.json\n\
              try it:\n\
              \x20 curl -su {key}: http://{address}/v1/track -H 'content-type: application/json' \\\n\
@@ -187,6 +195,7 @@ impl Platform {
             roles.join(", "),
             self.config.data_dir.display(),
             self.stores.log.partitions(),
+            self.places(),
         );
         crate::commands::client::say(&text)?;
         Ok(())

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod dlq;
+pub(crate) mod doctor;
 pub(crate) mod import;
 pub(crate) mod local;
 pub(crate) mod rebuild;

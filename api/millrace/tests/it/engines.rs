@@ -86,6 +86,31 @@ async fn engines_show_what_a_data_directory_shows() {
     engines.redis.command(&["FLUSHALL"]);
     filled(&server, &data, &expected).await;
     server.stop();
+    doctor_tells(&arguments, &engines);
+}
+
+/// What is wrong with these engines is named with its cure: topics with one copy, a password that nobody has.
+fn doctor_tells(arguments: &[&str], engines: &Engines) {
+    let findings = doctor(arguments);
+    let single = findings.iter().find(|finding| finding["what"].as_str().unwrap().contains("replica"));
+    let single = single.unwrap_or_else(|| panic!("one copy is not told: {findings:#?}"));
+    assert!(single["level"] == "warning" && single["cure"].is_string(), "{single}");
+    assert!(findings.iter().all(|finding| finding["level"] != "fault"), "{findings:#?}");
+
+    let (_, host) = engines.clickhouse.url().rsplit_once('@').unwrap();
+    let wrong = format!("clickhouse://nobody:secret-word@{host}");
+    let findings = doctor(&["--online", "redis://127.0.0.1:1", "--warehouse", &wrong]);
+    for store in ["online", "warehouse"] {
+        let faults = findings.iter().filter(|finding| finding["store"] == store && finding["level"] == "fault");
+        assert!(faults.clone().count() > 0 && faults.clone().all(|fault| fault["cure"].is_string()), "{findings:#?}");
+    }
+    assert!(!format!("{findings:?}").contains("secret-word"), "a password is told: {findings:#?}");
+}
+
+fn doctor(arguments: &[&str]) -> Vec<Value> {
+    let output = millrace(&["doctor", "--json"]).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Waits until everything is as expected: Redis is filled from the log while the server runs.
