@@ -38,7 +38,8 @@ impl Engines {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let kafka = format!("kafka://{}/it?replication=1&min_insync=1", self.kafka.brokers());
+        let few = "replication=1&min_insync=1&append_timeout_ms=3000";
+        let kafka = format!("kafka://{}/it?{few}", self.kafka.brokers());
         let clickhouse = self.clickhouse.url().replacen("http://", "clickhouse://", 1);
         ["--log", &kafka, "--online", &self.redis.url(), "--warehouse", &clickhouse].map(str::to_owned).into()
     }
@@ -111,6 +112,85 @@ fn doctor(arguments: &[&str]) -> Vec<Value> {
     let output = millrace(&["doctor", "--json"]).args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_away_stops_only_what_needs_it() {
+    let Some(mut engines) = Engines::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("first");
+    let arguments = engines.arguments();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let server = Server::start_on(&data, "wall", free_port(), &arguments).await;
+    let mut sent = 0;
+    for _ in 0..20 {
+        assert_eq!(post(&server, &mut sent).await, 200);
+    }
+    server.caught_up().await;
+
+    engines.clickhouse.kill();
+    assert_eq!(post(&server, &mut sent).await, 200, "without ClickHouse");
+    assert_eq!((feed(&server).await, query(&server).await), (200, 503), "without ClickHouse");
+    engines.clickhouse.restart();
+    server.caught_up().await;
+    assert_eq!(query(&server).await, 200);
+
+    engines.redis.kill();
+    assert_eq!(post(&server, &mut sent).await, 200, "without Redis");
+    assert_eq!((feed(&server).await, query(&server).await), (503, 200), "without Redis");
+    engines.redis.restart();
+    server.caught_up().await;
+    assert_eq!(feed(&server).await, 200);
+
+    engines.kafka.suspend(0);
+    let unsure = sent;
+    assert_eq!(post(&server, &mut sent).await, 503, "without Kafka");
+    assert_eq!((feed(&server).await, query(&server).await), (200, 200), "without Kafka");
+    engines.kafka.resume(0);
+    let begun = Instant::now();
+    loop {
+        // The same event again, as a client does: it may have arrived all the same, and counts once.
+        sent = unsure;
+        if post(&server, &mut sent).await == 200 {
+            break;
+        }
+        assert!(begun.elapsed() < FILLED_WITHIN, "Kafka is back and takes nothing");
+    }
+
+    let doors = [&arguments[..], &["--roles", "collector,api"]].concat();
+    let door = Server::start_on(&folder.path().join("second"), "wall", free_port(), &doors).await;
+    assert_eq!(post(&door, &mut sent).await, 200, "at a second door");
+    assert_eq!(feed(&door).await, 200, "at a second door");
+    door.stop();
+    server.caught_up().await;
+    let (_, answer) = server.get("/v1/queries/events_by_name").await;
+    assert_eq!(answer["rows"], serde_json::json!([["post_created", sent]]), "each event counts once");
+    let begun = Instant::now();
+    while verify_live(&server, &data)["equal"] != true {
+        assert!(begun.elapsed() < FILLED_WITHIN, "{}", verify_live(&server, &data));
+    }
+    server.stop();
+}
+
+/// Sends one more post; the status of the answer.
+async fn post(server: &Server, sent: &mut u64) -> u16 {
+    *sent += 1;
+    let properties = serde_json::json!({ "post_id": format!("p{sent}"), "text": "x" });
+    let call = serde_json::json!({
+        "userId": format!("u{}", *sent % 9),
+        "event": "Post Created",
+        "messageId": format!("m{sent}"),
+        "properties": properties,
+    });
+    server.post("/v1/track", "dev", call.to_string().into_bytes(), false).await.0
+}
+
+async fn feed(server: &Server) -> u16 {
+    server.get("/v1/feeds/home?viewer=u1").await.0
+}
+
+async fn query(server: &Server) -> u16 {
+    server.get("/v1/queries/events_by_name").await.0
 }
 
 /// Waits until everything is as expected: Redis is filled from the log while the server runs.
