@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-embedded acceptance lint fmt crash-test simulation bench clean
+.PHONY: help setup build demo demo-cluster services test test-embedded acceptance lint fmt crash-test simulation bench clean
 
 CARGO := . scripts/env.sh && cargo
 
@@ -19,6 +19,13 @@ build: setup ## build the optimised binary
 
 demo: ## build, start, simulate, show a feed; ONCE=1 ends there, else Ctrl-C does
 	@scripts/demo.sh
+
+demo-cluster: ## the same on Kafka, Redis and ClickHouse, which it installs and starts
+	@CLUSTER=1 scripts/demo.sh
+
+services: setup ## start Kafka, Redis and ClickHouse until Ctrl-C, and say what to set for `millrace up`
+	@scripts/engines.sh
+	@. scripts/env.sh && cargo run --locked --quiet -p millrace-engines --example services
 
 test: ## formatting, lints, all tests, the layer table, documentation, acceptance
 	@scripts/test.sh

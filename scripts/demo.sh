@@ -2,7 +2,9 @@
 # Builds Millrace, starts it on an empty data directory, sends a simulated population in through the front door, and
 # prints what came out. With ONCE=1 it stops there; otherwise it serves until Ctrl-C.
 #
-# Variables: ONCE, SEED, USERS, EVENTS, PORT (a free one from 8080 up), DATA_DIR (kept; default: a temporary one, removed).
+# With CLUSTER=1 it does so on Kafka, Redis and ClickHouse, which it starts too.
+#
+# Variables: ONCE, CLUSTER, SEED, USERS, EVENTS, PORT (a free one from 8080 up), DATA_DIR (kept; default: a temporary one, removed).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
@@ -43,8 +45,10 @@ stop_server() {
     server=
     return "$code"
 }
+services=
 clean_up() {
     stop_server || true
+    if [ -n "$services" ]; then kill "$services" 2>/dev/null || true; fi
     if [ -n "${scratch:-}" ]; then rm -rf "$scratch"; fi
 }
 trap clean_up EXIT
@@ -69,8 +73,24 @@ say "Building (optimised; a few minutes the first time)"
 cargo build --locked --release -p millrace
 millrace="$CARGO_TARGET_DIR/release/millrace"
 
-say "Starting the platform"
 scratch=$(mktemp -d)
+if [ -n "${CLUSTER:-}" ]; then
+    say "Starting Kafka, Redis and ClickHouse"
+    scripts/engines.sh || fail "without engines there is only the plain demo: make demo"
+    cargo build --locked --quiet -p millrace-engines --example services
+    "$CARGO_TARGET_DIR/debug/examples/services" >"$scratch/services" &
+    services=$!
+    for _ in $(seq 600); do
+        if grep -q "^# they run" "$scratch/services"; then break; fi
+        kill -0 "$services" 2>/dev/null || fail "the engines did not start, see above"
+        sleep 0.1
+    done
+    cat "$scratch/services"
+    # shellcheck source=/dev/null
+    . "$scratch/services"
+fi
+
+say "Starting the platform"
 data_dir=${DATA_DIR:-$scratch/data}
 port=${PORT:-$(free_port)}
 url="http://127.0.0.1:$port"
@@ -133,7 +153,7 @@ done
 
 say "The past, from the tables (GET /v1/queries/events_by_name?format=csv)"
 get "/v1/queries/events_by_name?format=csv" | tr -d '\r' | awk -F, '{ printf "%-20s %10s\n", $1, $2 }' | sed -n 1,10p
-echo "the tables are in $data_dir/warehouse: any Delta reader opens them"
+if [ -z "${CLUSTER:-}" ]; then echo "the tables are in $data_dir/warehouse: any Delta reader opens them"; fi
 
 say "Rates, and how far everything is (GET /v1/status)"
 tail -n 1 "$scratch/simulate.log"

@@ -30,6 +30,8 @@ const CHILD_RETENTION: &str = "MILLRACE_TEST_KILLED_RETENTION";
 const KILLS: u64 = 60;
 /// How often a reader lists the table again that met a listing with a gap.
 const LISTINGS_MAX: usize = 20;
+/// More than the parent waits for. Without a bound a slow reader leaves a table that takes the next one longer still.
+const COMMITS_OF_A_LIFE: usize = 60;
 /// Every commit moves each of these partitions by so many records.
 const PARTITIONS: [(u32, u64); 2] = [(0, 3), (1, 5)];
 
@@ -64,7 +66,7 @@ fn block(partition: u32, start: u64, end: u64) -> Block {
     Block { source: source(partition), start, end, rows: vec![rows.finish()] }
 }
 
-/// The child: commits for ever, maintains beside it, and prints how many commits it has been answered in all its lives.
+/// The child: commits, maintains beside it until it is killed, and prints how many commits it has been answered in all its lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Some(dir) = env::var_os(CHILD_DATA) else { return };
@@ -83,7 +85,7 @@ async fn child() {
             tokio::task::yield_now().await;
         }
     });
-    loop {
+    for _ in 0..COMMITS_OF_A_LIFE {
         let recorded = warehouse.recorded(Table::Events).await.unwrap();
         let stands = |partition| recorded.get(&source(partition)).copied().unwrap_or(0);
         let blocks = PARTITIONS.map(|(partition, records)| {
@@ -94,6 +96,7 @@ async fn child() {
         warehouse.commit(Table::Events, blocks.to_vec()).await.unwrap();
         println!("told {commits}");
     }
+    std::future::pending().await
 }
 
 struct Killed {
