@@ -303,9 +303,11 @@ impl StatusSource for Status {
             let ends = self.ends(topic).await;
             let known = self.board.as_ref().map(Board::all).unwrap_or_default();
             for of in worked {
-                let end = ends.get(&of.partition).map_or(0, |held| held.end);
                 let status = known.get(&of).cloned().unwrap_or_default();
-                report.caught_up &= status.applied >= end;
+                // Where the log cannot be asked, nobody knows how far it goes.
+                let held = ends.get(&of.partition);
+                let end = held.map_or(status.applied, |held| held.end);
+                report.caught_up &= held.is_some() && status.applied >= end;
                 for job in &status.jobs {
                     let position = JobPartition {
                         committed: status.committed,
@@ -392,7 +394,7 @@ impl Readiness for Status {
     fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.log.healthy() {
-            missing.push("the log cannot be written: is the disk full?".to_owned());
+            missing.push("the log cannot be written: is the disk full, is a broker away?".to_owned());
         }
         for (of, status) in self.board.as_ref().map(Board::all).unwrap_or_default() {
             if let Some(error) = status.error {

@@ -50,7 +50,8 @@ fn in_data_dir(config: &Config, embedded: &Arc<Embedded>) -> anyhow::Result<Arc<
 fn follow(dir: &Path, embedded: &Arc<Embedded>, log: &str) -> anyhow::Result<()> {
     let path = dir.join(NAME);
     let known = match std::fs::read_to_string(&path) {
-        Ok(name) => Some(name.trim().to_owned()),
+        Ok(name) if !name.trim().is_empty() => Some(name.trim().to_owned()),
+        Ok(_) => None,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             FjallLog::made_with(embedded)?.map(|_| EMBEDDED.to_owned())
         }
@@ -65,7 +66,14 @@ fn follow(dir: &Path, embedded: &Arc<Embedded>, log: &str) -> anyhow::Result<()>
         );
         return Ok(());
     }
-    std::fs::write(&path, log).with_context(|| format!("cannot write {}", path.display()))
+    let fresh = dir.join(format!("{NAME}.new"));
+    let write = || {
+        std::fs::write(&fresh, log)?;
+        std::fs::File::open(&fresh)?.sync_all()?;
+        std::fs::rename(&fresh, &path)?;
+        std::fs::File::open(dir)?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -56,11 +56,9 @@ pub(crate) async fn keep_filled(store: Arc<RedisOnlineStore>, config: Config, lo
         match refill(&store, &config, &log).await {
             Ok(true) => tracing::info!("the online store is whole again"),
             Ok(false) => tracing::warn!("the online store lost something meanwhile: filling it again"),
-            Err(error) => {
-                tracing::warn!("the online store could not be filled, trying again: {error:#}");
-                tokio::time::sleep(AGAIN_AFTER).await;
-            }
+            Err(error) => tracing::warn!("the online store could not be filled, trying again: {error:#}"),
         }
+        tokio::time::sleep(AGAIN_AFTER).await;
     }
 }
 

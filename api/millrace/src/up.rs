@@ -160,7 +160,8 @@ impl Platform {
 
     /// A line for each store that is not in the data directory.
     fn places(&self) -> String {
-        let stores = [("log", &self.config.log), ("online", &self.config.online), ("archive", &self.config.warehouse)];
+        let stores =
+            [("log", &self.config.log), ("online", &self.config.online), ("warehouse", &self.config.warehouse)];
         let away = stores.into_iter().filter(|(_, at)| **at != Backend::Embedded);
         away.map(|(store, at)| format!("  {store:<8} {at}\n")).collect()
     }

@@ -16,6 +16,10 @@ use crate::headers::HeadersOf;
 const OWNED: &[&str] = &[
     "acks",
     "auto.offset.reset",
+    "delivery.report.only.error",
+    "enable.partition.eof",
+    "metadata.broker.list",
+    "plugin.library.paths",
     "bootstrap.servers",
     "enable.auto.commit",
     "enable.gapless.guarantee",
@@ -89,7 +93,7 @@ impl Default for KafkaOptions {
             create_topics: true,
             properties: BTreeMap::new(),
             headers: None,
-            append_timeout: Duration::from_secs(30),
+            append_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(10),
             queue_bytes_max: 32 * 1024 * 1024,
             queue_records_max: 100_000,
@@ -136,6 +140,12 @@ impl KafkaOptions {
             Some((user, brokers)) => (Some(user), brokers),
             None => (None, place),
         };
+        let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        if std::iter::once(prefix).chain(names).any(|text| text.contains('@')) {
+            return Err(invalid(
+                "an @ stands after the hosts: percent-encode what is special in the user and the password",
+            ));
+        }
         let mut options = Self { brokers: brokers.to_owned(), prefix: decoded(prefix)?, ..Self::default() };
         let properties = &mut options.properties;
         let security = match (tls, user.is_some()) {

@@ -51,10 +51,13 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Engine { scheme, url } = self else { return f.write_str("file:") };
         let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-        let rest = rest.split(['?', '#']).next().unwrap_or_default();
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // A password that nobody escaped may hold what ends a host, and a setting an @: then nobody can tell what is what.
+        if tail.contains('@') {
+            return write!(f, "{scheme}://(not shown)");
+        }
         let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
-        write!(f, "{scheme}://{hosts}{path}")
+        write!(f, "{scheme}://{hosts}{}", tail.split(['?', '#']).next().unwrap_or_default())
     }
 }
 
@@ -93,6 +96,8 @@ mod tests {
         for (url, shown) in [
             ("kafka://me:se@cret@a:9092,b:9092/prefix?password=secret", "kafka://a:9092,b:9092/prefix"),
             ("kafka://a:9092", "kafka://a:9092"),
+            ("kafka://me:se/cr?et@a:9092/prefix", "kafka://(not shown)"),
+            ("kafka://a:9092/prefix?sasl.password=se@cret", "kafka://(not shown)"),
             ("kafka://a?secret/secret#secret", "kafka://a"),
         ] {
             let backend = Backend::read("log", Some(url), &["kafka"]).unwrap();

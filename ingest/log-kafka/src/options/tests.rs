@@ -74,6 +74,9 @@ fn what_cannot_be_is_refused() {
     refused("kafka://a:9092/p?create_topics=perhaps", "true or false");
     refused("kafka://a:9092/p?partition=4", "\"partition\"");
     refused("kafka://a:9092/p?append_timeout_ms=0", "time-out of zero");
+    refused("kafka://me:se/cret@a:9092/p", "percent-encode");
+    refused("kafka://me:se?cr.et@a:9092/p", "percent-encode");
+    refused("kafka://a:9092/p?delivery.report.only.error=true", "the laws of the log");
     refused("kafka://a:9092/p?enable.idempotence=false", "enable.idempotence");
     refused("kafka://a:9092/%FF", "no text");
 }

@@ -28,6 +28,9 @@ use crate::context::{Context, failed, unusable};
 use crate::options::KafkaOptions;
 use crate::wire::time_of;
 
+/// How many places of reading one partition number needs over all topics: jobs, the archive, and one to spare.
+const LANES_OF_A_PARTITION: usize = 8;
+
 /// How many lanes one partition has, each of a consumer of its own: one for those that wait for the end, two to read on
 /// with.
 pub(super) const LANES_MAX: usize = 3;
@@ -308,7 +311,10 @@ impl Lanes {
                 Err((lane, error)) => {
                     tracing::debug!(%of, position, %error, "a lane is made anew");
                     self.close_lane(of, &lane);
-                    self.make(of, lane.nth_consumer, position)?
+                    let nth = lane.nth_consumer;
+                    // Its queue is that of the next one: dropped later it would take the other's callback away.
+                    drop(lane);
+                    self.make(of, nth, position)?
                 }
             },
         };
@@ -366,7 +372,9 @@ impl Lanes {
         let oldest = {
             let lanes = self.lock();
             let all = lanes.iter().flat_map(|(of, lanes)| lanes.iter().map(move |lane| (*of, lane)));
-            if all.clone().count() < self.options.lanes_max {
+            // Fewer than the readers of all partitions would take lanes from each other for ever.
+            let needed = LANES_OF_A_PARTITION * self.options.partitions as usize;
+            if all.clone().count() < self.options.lanes_max.max(needed) {
                 return;
             }
             all.min_by_key(|(_, lane)| lane.rank()).map(|(of, lane)| (of, lane.clone()))
