@@ -84,6 +84,7 @@ async fn a_replica_that_lagged_takes_over_and_nothing_is_missing() {
     let Some(mut cluster) = redis::own_cluster(1) else { return };
     let store = filled(&cluster, 500).await;
     let replica = replica_of(&cluster, 0);
+    has_caught_up(&cluster, 0, replica).await;
     cluster.nodes[replica].suspend();
     // More than the sockets between the two hold: the rest is with the master alone, and goes with it.
     let large = "x".repeat(3_000_000);
@@ -115,6 +116,17 @@ async fn a_replica_that_lagged_takes_over_and_nothing_is_missing() {
         write(&store, vec![delete(key, at(501))]).await;
     }
     check_is_clean_run(&store, 900).await;
+}
+
+/// Waits until a replica has as many keys as its master: one that takes over before its first copy has truly lost everything.
+async fn has_caught_up(cluster: &RedisCluster, master: usize, replica: usize) {
+    let size = |nth: usize| cluster.nodes[nth].command(&["DBSIZE"]);
+    let caught_up = async {
+        while size(replica) != size(master) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, caught_up).await.expect("a replica copies its master");
 }
 
 fn replica_of(cluster: &RedisCluster, master: usize) -> usize {
