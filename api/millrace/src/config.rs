@@ -53,7 +53,7 @@ pub(crate) struct ConfigArgs {
     /// Where everything is kept [default: ./data].
     #[arg(long, env = "MILLRACE_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The log, when it is not in the data directory: kafka://HOST:PORT[,HOST:PORT], kafka+ssl:// with TLS.
+    /// The log, when it is not in the data directory: kafka://HOST:PORT,HOST:PORT, kafka+ssl:// with TLS.
     #[arg(long, value_name = "URL", env = "MILLRACE_LOG_URL", hide_env_values = true)]
     pub(crate) log: Option<String>,
     /// The online store, when it is not in the data directory: redis://HOST:PORT, rediss:// with TLS, redis-cluster:// for a cluster.
