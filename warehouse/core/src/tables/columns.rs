@@ -65,104 +65,40 @@ impl Column for Time {
     }
 }
 
-/// Days since 1970, UTC.
-pub(super) struct Date;
+/// A column of numbers or truths: how many there are is all that its builder must know.
+macro_rules! plain {
+    ($($(#[$doc:meta])* $column:ident: $value:ty => $builder:ident, $data_type:ident, $convert:expr;)*) => { $(
+        $(#[$doc])*
+        pub(super) struct $column;
 
-impl Column for Date {
-    type Value<'a> = i32;
-    type Builder = Date32Builder;
+        impl Column for $column {
+            type Value<'a> = $value;
+            type Builder = $builder;
 
-    fn data_type() -> DataType {
-        DataType::Date32
-    }
+            fn data_type() -> DataType {
+                DataType::$data_type
+            }
 
-    fn builder(rows: usize) -> Date32Builder {
-        Date32Builder::with_capacity(rows)
-    }
+            fn builder(rows: usize) -> $builder {
+                $builder::with_capacity(rows)
+            }
 
-    fn append(to: &mut Date32Builder, value: i32) {
-        to.append_value(value);
-    }
+            fn append(to: &mut $builder, value: $value) {
+                to.append_value($convert(value));
+            }
+        }
+    )* };
 }
 
-/// A count or an offset.
-pub(super) struct Long;
-
-impl Column for Long {
-    type Value<'a> = u64;
-    type Builder = Int64Builder;
-
-    fn data_type() -> DataType {
-        DataType::Int64
-    }
-
-    fn builder(rows: usize) -> Int64Builder {
-        Int64Builder::with_capacity(rows)
-    }
-
-    fn append(to: &mut Int64Builder, value: u64) {
-        // Delta and Parquet have no unsigned numbers; no offset or count reaches the sign bit.
-        to.append_value(i64::try_from(value).unwrap_or(i64::MAX));
-    }
-}
-
-/// A partition, a position or an index.
-pub(super) struct Int;
-
-impl Column for Int {
-    type Value<'a> = u32;
-    type Builder = Int32Builder;
-
-    fn data_type() -> DataType {
-        DataType::Int32
-    }
-
-    fn builder(rows: usize) -> Int32Builder {
-        Int32Builder::with_capacity(rows)
-    }
-
-    fn append(to: &mut Int32Builder, value: u32) {
-        // As of `Long`; these are far below.
-        to.append_value(i32::try_from(value).unwrap_or(i32::MAX));
-    }
-}
-
-pub(super) struct Double;
-
-impl Column for Double {
-    type Value<'a> = f64;
-    type Builder = Float64Builder;
-
-    fn data_type() -> DataType {
-        DataType::Float64
-    }
-
-    fn builder(rows: usize) -> Float64Builder {
-        Float64Builder::with_capacity(rows)
-    }
-
-    fn append(to: &mut Float64Builder, value: f64) {
-        to.append_value(value);
-    }
-}
-
-pub(super) struct Bool;
-
-impl Column for Bool {
-    type Value<'a> = bool;
-    type Builder = BooleanBuilder;
-
-    fn data_type() -> DataType {
-        DataType::Boolean
-    }
-
-    fn builder(rows: usize) -> BooleanBuilder {
-        BooleanBuilder::with_capacity(rows)
-    }
-
-    fn append(to: &mut BooleanBuilder, value: bool) {
-        to.append_value(value);
-    }
+plain! {
+    /// Days since 1970, UTC.
+    Date: i32 => Date32Builder, Date32, |days| days;
+    /// A count or an offset. Delta and Parquet have no unsigned numbers; no offset or count reaches the sign bit.
+    Long: u64 => Int64Builder, Int64, |n| i64::try_from(n).unwrap_or(i64::MAX);
+    /// A partition, a position or an index: as of `Long`, and far below.
+    Int: u32 => Int32Builder, Int32, |n| i32::try_from(n).unwrap_or(i32::MAX);
+    Double: f64 => Float64Builder, Float64, |n| n;
+    Bool: bool => BooleanBuilder, Boolean, |is| is;
 }
 
 /// A column in which null stands for nothing.
