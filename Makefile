@@ -20,10 +20,10 @@ build: setup ## build the optimised binary
 demo: ## build, start, simulate, show a feed; ONCE=1 ends there, else Ctrl-C does
 	@scripts/demo.sh
 
-demo-cluster: ## the same on Kafka, Redis and ClickHouse, which it installs and starts
+demo-cluster: ## the same on Kafka, Redis, ClickHouse, Postgres and S3, which it installs and starts
 	@CLUSTER=1 scripts/demo.sh
 
-services: setup ## start Kafka, Redis and ClickHouse until Ctrl-C, and say what to set for `millrace up`
+services: setup ## start Kafka, Redis, ClickHouse, Postgres and S3 until Ctrl-C, and say what to set for `millrace up`
 	@scripts/engines.sh
 	@. scripts/env.sh && cargo run --locked --quiet -p millrace-engines --example services
 
@@ -43,8 +43,9 @@ lint: ## clippy and formatting
 fmt: ## format everything
 	$(CARGO) fmt --all
 
-crash-test: ## kill -9 at random during an import, N times (default 200)
-	@. scripts/env.sh && MILLRACE_CRASH_KILLS="$${N:-200}" cargo test --locked -p millrace --test it crash -- --nocapture
+crash-test: ## kill -9 at random during an import, and an end at each named point, N times each (default 140)
+	@. scripts/env.sh && MILLRACE_CRASH_KILLS="$${N:-140}" MILLRACE_CRASH_TIMES="$${N:-140}" \
+		cargo test --locked --workspace --test it -- --nocapture --test-threads 1 crash:: failpoints::
 
 simulation: ## the deterministic simulation over SEEDS seeds (default 20000)
 	@. scripts/env.sh && MILLRACE_SIMULATION_SEEDS="$${SEEDS:-20000}" \

@@ -2,7 +2,7 @@
 # Builds Millrace, starts it on an empty data directory, sends a simulated population in through the front door, and
 # prints what came out. With ONCE=1 it stops there; otherwise it serves until Ctrl-C.
 #
-# With CLUSTER=1 it does so on Kafka, Redis and ClickHouse, which it starts too.
+# With CLUSTER=1 it does so on Kafka, Redis, ClickHouse, Postgres and S3, which it starts too.
 #
 # Variables: ONCE, CLUSTER, SEED, USERS, EVENTS, PORT (a free one from 8080 up), DATA_DIR (kept; default: a temporary one, removed).
 set -euo pipefail

@@ -13,16 +13,33 @@ step() {
     printf 'test: done in %d s\n' $((SECONDS - from))
 }
 
-engines() { scripts/engines.sh || [ "${CI:-}" = "" ]; }
+# Begins something beside the next steps; what it says is kept until `finish` waits for it.
+said=$(mktemp -d)
+trap 'rm -rf "$said"' EXIT
+declare -A begun
+begin() {
+    "${@:2}" >"$said/$1" 2>&1 &
+    begun[$1]=$!
+}
+finish() {
+    local code=0
+    wait "${begun[$1]}" || code=$?
+    cat "$said/$1"
+    return "$code"
+}
 
 # `cargo doc` denies what `cargo test` only shows.
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet; }
+# Without CI a test says itself what it cannot have.
+engines() { finish engines || [ "${CI:-}" = "" ]; }
 
-step "engines for tests" engines
+# The first time, engines take minutes to be had, and nobody needs them before the tests.
+begin engines scripts/engines.sh
 step "formatting" cargo fmt --all --check
 step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
+step "engines for tests" engines
 step "tests, the layer table among them" cargo test --locked --workspace --no-fail-fast
-step "documentation" docs
+begin documentation docs
 # The real clients need Python and Node to run in; the real data lies beside the checkout where there is any.
 if [ -z "${SDK:-}" ]; then
     if command -v python3 >/dev/null 2>&1 && command -v npm >/dev/null 2>&1; then SDK=1; else SDK=0; fi
@@ -39,4 +56,5 @@ fi
 [ "$SDK" = 1 ] || echo "test: SKIPPED the real Segment SDKs: python3 or npm is not there"
 [ "$READERS" = 1 ] || echo "test: SKIPPED the outside readers of the tables: python3 with venv is not there"
 step "acceptance from outside" env SDK="$SDK" READERS="$READERS" tests/acceptance.sh "$CARGO_TARGET_DIR/debug/millrace"
+step "documentation" finish documentation
 printf '\ntest: all passed\n'

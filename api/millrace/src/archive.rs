@@ -12,8 +12,9 @@ use millrace_http::Queries;
 use millrace_pipelines::archive::{ArchiveOptions, ArchiveSeams, Archived, Archiver};
 use millrace_warehouse::{Answer, NamedQuery, Params, Warehouse};
 
-use crate::assemble::{GENERATION, Jobs, Stores, TokioTimer};
+use crate::assemble::{GENERATION, Stores, TokioTimer};
 use crate::config::{Backend, Config};
+use crate::jobs::Jobs;
 
 /// How often small files are merged and old ones deleted, when there are any.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ pub(crate) fn start(
 ) -> Arc<Archiver> {
     let seams = ArchiveSeams {
         log: stores.log.clone(),
-        states: stores.states.clone(),
+        states: stores.states.store(),
         warehouse,
         board: jobs.board.clone(),
         timer: Arc::new(TokioTimer),

@@ -7,28 +7,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
+use bytes::Bytes;
 use millrace_collector::{Bounds as CollectorBounds, Collector, CollectorOptions, Source};
 use millrace_embedded::{Embedded, Options as EmbeddedOptions};
 use millrace_events::{LogTime, Topic, TopicPartition, format_rfc3339};
-use millrace_feature_store::OnlineStore;
+use millrace_feature_store::{OnlineStore, views};
 use millrace_http::{JobPartition, LogPartition, Readiness, StatusReport, StatusSource, WarehouseStatus};
-use millrace_log::{Clock, EventLog, Offset, ReplayClock, WallClock};
-use millrace_pipelines::archive::{ArchiveStatus, Archived, Archiver};
+use millrace_log::{Clock, EventLog, Group, Member, Offset, ReplayClock, WallClock};
+use millrace_log_kafka::{GroupOptions, KafkaLog};
+use millrace_pipelines::archive::{ArchiveStatus, Archiver};
 use millrace_pipelines::jobs::stage_of;
-use millrace_pipelines::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
-use millrace_pipelines::state::FjallStateStore;
+use millrace_pipelines::runner::{Board, PartitionStatus, Timer};
 use millrace_ranking::{Ranker, RankerOptions};
-use tokio::task::JoinHandle;
+use prost::Message;
 
 use crate::config::{ClockMode, Config, Role};
-use crate::log;
+use crate::jobs::Jobs;
+use crate::log::{self, Opened};
 use crate::online::Online;
+use crate::states::States;
 
 /// The generation of positions and versions. Another partition count, topic or order of records is another generation.
 pub(crate) const GENERATION: u32 = 2;
-
-/// How long a shutdown waits for the jobs to commit; what they do not commit is done again after the next start.
-const COMMIT_GRACE: Duration = Duration::from_secs(2);
 
 /// How long a shutdown may write tables, so that the next start is quick; without them it replays the journal.
 const FLUSH_GRACE: Duration = Duration::from_secs(3);
@@ -47,15 +47,14 @@ const QUIET_TICK_EVERY: u32 = 10;
 /// The archive tries again after a failure, but a command that waits for it gives up after so many looks, 20 ms apart.
 const ARCHIVE_FAILS_MAX: u32 = 500;
 
-/// Threads of the archive. They stand back for all others and mostly wait.
-const BACKGROUND_THREADS: usize = 4;
-
 /// The stores of this process.
 pub(crate) struct Stores {
     pub(crate) embedded: Arc<Embedded>,
     pub(crate) log: Arc<dyn EventLog>,
+    /// The log again, where it is on Kafka.
+    pub(crate) kafka: Option<Arc<KafkaLog>>,
     pub(crate) online: Online,
-    pub(crate) states: Arc<FjallStateStore>,
+    pub(crate) states: States,
 }
 
 impl Stores {
@@ -67,10 +66,23 @@ impl Stores {
             move || database(&config)
         })
         .await??;
-        let log = log::open(config, &embedded).await?;
+        let Opened { log, kafka, name } = log::open(config, &embedded).await?;
         let online = Online::open(config, &embedded)?;
-        let states = Arc::new(FjallStateStore::new(embedded.clone()));
-        Ok(Self { embedded, log, online, states })
+        let states = States::open(config, &embedded, &name).await?;
+        Ok(Self { embedded, log, kafka, online, states })
+    }
+
+    /// This process among those that share the work. Without shared job state there are no others.
+    pub(crate) fn member(&self) -> anyhow::Result<Box<dyn Member>> {
+        match (&self.kafka, &self.states) {
+            (Some(kafka), States::Shared(_)) => Ok(Box::new(kafka.join(&GroupOptions::default())?)),
+            _ => Ok(self.alone()),
+        }
+    }
+
+    /// This process with everything to itself.
+    pub(crate) fn alone(&self) -> Box<dyn Member> {
+        Box::new(Group::new(worked_partitions(self.log.partitions())).join())
     }
 
     /// Finishes what was accepted and makes everything durable.
@@ -86,12 +98,13 @@ impl Stores {
 fn database(config: &Config) -> anyhow::Result<Arc<Embedded>> {
     let dir = config.database_dir();
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
-    private(&config.data_dir)?;
+    make_private(&config.data_dir)?;
     Ok(Embedded::open(&dir, EmbeddedOptions::default())?)
 }
 
-/// Only the owner reads what people did.
-fn private(dir: &Path) -> anyhow::Result<()> {
+/// Makes a directory when it is not there. Only the owner reads what people did.
+pub(crate) fn make_private(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -107,98 +120,6 @@ pub(crate) fn worked_partitions(partitions: u32) -> Vec<TopicPartition> {
         .into_iter()
         .flat_map(|topic| (0..topic.partitions(partitions)).map(move |p| TopicPartition::new(topic, p)))
         .collect()
-}
-
-/// The jobs of one process, on threads of their own, so that a burst of events does not delay an answer.
-pub(crate) struct Jobs {
-    runtime: Option<tokio::runtime::Runtime>,
-    /// For what may wait: the archive. Its threads stand back for all others.
-    background: Option<tokio::runtime::Runtime>,
-    tasks: Vec<JoinHandle<()>>,
-    pub(crate) board: Board,
-    pub(crate) gate: Gate,
-    partitions: Vec<TopicPartition>,
-}
-
-impl Jobs {
-    /// Starts a worker for every partition.
-    pub(crate) fn start(stores: &Stores, options: &WorkerOptions, archived: &Archived) -> anyhow::Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("millrace-jobs")
-            .enable_all()
-            .build()
-            .context("cannot start the threads of the jobs")?;
-        let background = tokio::runtime::Builder::new_multi_thread()
-            // The Delta kernel waits on one thread for what it has another one do: with too few, a checkpoint never ends. So
-            // threads that wait for the disk have no bound of ours either.
-            .worker_threads(BACKGROUND_THREADS)
-            .thread_name("millrace-archive")
-            .on_thread_start(millrace_delta::step_back)
-            .enable_all()
-            .build()
-            .context("cannot start the threads of the archive")?;
-        let (board, gate) = (Board::new(), Gate::default());
-        let partitions = worked_partitions(stores.log.partitions());
-        let mut tasks = Vec::new();
-        for &of in &partitions {
-            let Some(stage) = stage_of(of.topic, GENERATION, stores.log.partitions()) else { continue };
-            let seams = Seams {
-                log: stores.log.clone(),
-                online: stores.online.store(),
-                states: stores.states.clone(),
-                timer: Arc::new(TokioTimer),
-                gate: gate.clone(),
-                archived: archived.clone(),
-            };
-            let worker = Worker::new(of, GENERATION, stage, seams, options.clone(), board.clone());
-            tasks.push(runtime.spawn(async move {
-                // It logged why; the status and readiness show it.
-                let _stopped = worker.run().await;
-            }));
-        }
-        Ok(Self { runtime: Some(runtime), background: Some(background), tasks, board, gate, partitions })
-    }
-
-    /// Lets every worker commit, within bounds, and stops them.
-    pub(crate) async fn stop(mut self) {
-        let closing = self.gate.close(&self.partitions);
-        if tokio::time::timeout(COMMIT_GRACE, closing).await.is_err() {
-            tracing::warn!("jobs did not commit in time; they go on from their last commit after the next start");
-        }
-        let aborted = async {
-            for task in self.tasks.drain(..) {
-                task.abort();
-                // Ends at its next await; cancelled is what it was told to be.
-                let _cancelled = task.await;
-            }
-        };
-        if tokio::time::timeout(COMMIT_GRACE, aborted).await.is_err() {
-            tracing::warn!("a job is still waiting for the disk; it is left behind");
-        }
-    }
-
-    /// Runs `task` in the background until the jobs stop.
-    pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.background {
-            self.tasks.push(runtime.spawn(task));
-        }
-    }
-
-    /// The partitions with a worker.
-    pub(crate) fn partitions(&self) -> &[TopicPartition] {
-        &self.partitions
-    }
-}
-
-impl Drop for Jobs {
-    fn drop(&mut self) {
-        // A runtime may not be dropped where async code runs; its threads end by themselves.
-        for runtime in [self.runtime.take(), self.background.take()].into_iter().flatten() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// Waits by the runtime's own timer.
@@ -224,11 +145,12 @@ pub(crate) async fn clock(config: &Config, log: &dyn EventLog) -> anyhow::Result
     Ok(Arc::new(ReplayClock::new(newest)))
 }
 
-/// The front door over these stores.
-pub(crate) fn collector(config: &Config, log: Arc<dyn EventLog>, clock: Arc<dyn Clock>) -> Arc<Collector> {
-    let sources =
-        config.sources.iter().map(|s| Source { name: s.name.clone(), write_key: s.write_key.clone() }).collect();
-    let accept_any_key = config.sources.is_empty() && config.listen.ip().is_loopback();
+/// The front door over this log, for these keys.
+pub(crate) fn collector(
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    (sources, accept_any_key): (Vec<Source>, bool),
+) -> Arc<Collector> {
     let options = CollectorOptions { sources, accept_any_key, bounds: CollectorBounds::default() };
     Arc::new(Collector::new(log, clock, options))
 }
@@ -288,8 +210,8 @@ pub(crate) async fn flush_when_quiet(collector: Arc<Collector>, embedded: Arc<Em
 /// What this process knows about itself.
 pub(crate) struct Status {
     log: Arc<dyn EventLog>,
+    online: Arc<dyn OnlineStore>,
     pub(crate) board: Option<Board>,
-    partitions: Vec<TopicPartition>,
     archiver: Option<Arc<Archiver>>,
 }
 
@@ -299,11 +221,8 @@ impl StatusSource for Status {
         let mut report = StatusReport { caught_up: true, ..StatusReport::default() };
         // In the order of the stream: once stage 1 has applied everything, what it published is in the ends read after.
         for topic in Topic::ALL {
-            let worked: Vec<TopicPartition> = self.partitions.iter().copied().filter(|p| p.topic == topic).collect();
             let ends = self.ends(topic).await;
-            let known = self.board.as_ref().map(Board::all).unwrap_or_default();
-            for of in worked {
-                let status = known.get(&of).cloned().unwrap_or_default();
+            for (of, status) in self.worked(topic).await {
                 // Where the log cannot be asked, nobody knows how far it goes.
                 let held = ends.get(&of.partition);
                 let end = held.map_or(status.applied, |held| held.end);
@@ -341,10 +260,28 @@ impl Status {
     pub(crate) fn new(stores: &Stores, jobs: Option<&Jobs>, archiver: Option<Arc<Archiver>>) -> Self {
         Self {
             log: stores.log.clone(),
+            online: stores.online.store(),
             board: jobs.map(|jobs| jobs.board.clone()),
-            partitions: jobs.map(|jobs| jobs.partitions().to_vec()).unwrap_or_default(),
             archiver,
         }
+    }
+
+    /// How far each partition of `topic` is that a job reads: by the board, and where another process works on it, by what
+    /// that one writes online.
+    async fn worked(&self, topic: Topic) -> Vec<(TopicPartition, PartitionStatus)> {
+        let board = self.board.as_ref().map(Board::all).unwrap_or_default();
+        let worked = worked_partitions(self.log.partitions()).into_iter().filter(|of| of.topic == topic);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = worked.partition(|of| board.contains_key(of));
+        let mut found: Vec<_> = here.into_iter().map(|of| (of, board[&of].clone())).collect();
+        if !elsewhere.is_empty() {
+            let keys: Vec<_> = elsewhere.iter().map(|of| views::progress_key(*of)).collect();
+            let told = self.online.get(&keys).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "how far others are cannot be read");
+                vec![None; keys.len()]
+            });
+            found.extend(elsewhere.into_iter().zip(told).map(|(of, told)| (of, status_elsewhere(of, told))));
+        }
+        found
     }
 
     /// How far the archive was a moment ago, when it runs here.
@@ -388,6 +325,15 @@ impl Status {
         let known = self.board.as_ref().map(Board::all).unwrap_or_default();
         known.into_iter().map(|(of, status)| (of, status.applied)).collect()
     }
+}
+
+/// What a partition's progress says. Only its owner knows what is committed; nothing that others see hangs on it.
+fn status_elsewhere(of: TopicPartition, told: Option<Bytes>) -> PartitionStatus {
+    let jobs = stage_of(of.topic, GENERATION, 1).map(|stage| stage.jobs()).unwrap_or_default();
+    let progress = told.and_then(|bytes| views::ProgressRecord::decode(bytes).ok());
+    let Some(progress) = progress else { return PartitionStatus { jobs, ..PartitionStatus::default() } };
+    let (next, clock) = (progress.next, Some(LogTime(progress.clock_us)));
+    PartitionStatus { jobs, committed: next, applied: next, clock, ..PartitionStatus::default() }
 }
 
 impl Readiness for Status {

@@ -17,12 +17,14 @@ pub(crate) use self::backend::Backend;
 const PARTITIONS: u32 = 4;
 
 /// How long recorded slates stay in the log unless configured otherwise, days.
-const SLATE_DAYS: f64 = 7.0;
+pub(crate) const SLATE_DAYS: f64 = 7.0;
 
 /// The schemes that each store can have.
 const LOGS: &[&str] = &["kafka", "kafka+ssl"];
 const ONLINE_STORES: &[&str] = &["redis", "rediss", "redis-cluster", "rediss-cluster"];
 const WAREHOUSES: &[&str] = &["clickhouse", "clickhouses"];
+const STATES: &[&str] = &["s3"];
+const CATALOGS: &[&str] = &["postgres", "postgresql"];
 
 /// What tells log time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -56,17 +58,23 @@ pub(crate) struct ConfigArgs {
     /// The log, when it is not in the data directory: kafka://HOST:PORT,HOST:PORT, kafka+ssl:// with TLS.
     #[arg(long, value_name = "URL", env = "MILLRACE_LOG_URL", hide_env_values = true)]
     pub(crate) log: Option<String>,
+    /// Job state, when it is not in the data directory: s3://BUCKET/PREFIX. Then processes with the same log share the work.
+    #[arg(long, value_name = "URL", env = "MILLRACE_STATE_URL", hide_env_values = true)]
+    pub(crate) state: Option<String>,
     /// The online store, when it is not in the data directory: redis://HOST:PORT, rediss:// with TLS, redis-cluster:// for a cluster.
     #[arg(long, value_name = "URL", env = "MILLRACE_ONLINE_URL", hide_env_values = true)]
     pub(crate) online: Option<String>,
     /// The warehouse, when it is not in the data directory: clickhouse://HOST:PORT/DATABASE, clickhouses:// with TLS.
     #[arg(long, value_name = "URL", env = "MILLRACE_WAREHOUSE_URL", hide_env_values = true)]
     pub(crate) warehouse: Option<String>,
+    /// Write keys and settings, when they are not in the data directory: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
+    #[arg(long, value_name = "URL", env = "MILLRACE_CATALOG_URL", hide_env_values = true)]
+    pub(crate) catalog: Option<String>,
     /// Address to listen on; anything but loopback needs write keys and an API token [default: 127.0.0.1:8080].
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
-    /// A TOML file with any of: data_dir, log, online, warehouse, listen, roles, clock, partitions, api_token, retention_days,
-    /// slate_retention_days, slate_sample_rate, backup_dir, sources = [{ name, write_key }].
+    /// A TOML file with any of: data_dir, log, state, online, warehouse, catalog, listen, roles, clock, partitions, api_token,
+    /// retention_days, slate_retention_days, slate_sample_rate, backup_dir, sources = [{ name, write_key }].
     #[arg(long, env = "MILLRACE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Which roles this process runs [default: all].
@@ -123,8 +131,10 @@ pub(crate) struct SourceConfig {
 struct FileConfig {
     data_dir: Option<PathBuf>,
     log: Option<String>,
+    state: Option<String>,
     online: Option<String>,
     warehouse: Option<String>,
+    catalog: Option<String>,
     listen: Option<SocketAddr>,
     roles: Option<Vec<Role>>,
     clock: Option<ClockMode>,
@@ -144,10 +154,14 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Where the log is.
     pub(crate) log: Backend,
+    /// Where job state is.
+    pub(crate) state: Backend,
     /// Where the online store is.
     pub(crate) online: Backend,
     /// Where the warehouse is.
     pub(crate) warehouse: Backend,
+    /// Where write keys and settings are.
+    pub(crate) catalog: Backend,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
     /// What runs here.
@@ -160,10 +174,12 @@ pub(crate) struct Config {
     pub(crate) sources: Vec<SourceConfig>,
     /// The token of readers.
     pub(crate) api_token: Option<String>,
-    /// How long the log is kept.
-    pub(crate) retention: Retention,
-    /// The share of home feeds that are recorded.
-    pub(crate) slate_sample_rate: f64,
+    /// For how many days the log is kept, when that is not left to the catalog.
+    pub(crate) retention_days: Option<f64>,
+    /// For how many days recorded slates are kept in it, when that is not left to the catalog.
+    pub(crate) slate_retention_days: Option<f64>,
+    /// The share of home feeds that are recorded, when that is not left to the catalog.
+    pub(crate) slate_sample_rate: Option<f64>,
     /// Below which directory the administrator may have backups written.
     pub(crate) backup_dir: Option<PathBuf>,
 }
@@ -195,8 +211,10 @@ impl Config {
         let config = Config {
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data")),
             log: Backend::read("log", of(&args.log, &file.log), LOGS)?,
+            state: Backend::read("state", of(&args.state, &file.state), STATES)?,
             online: Backend::read("online", of(&args.online, &file.online), ONLINE_STORES)?,
             warehouse: Backend::read("warehouse", of(&args.warehouse, &file.warehouse), WAREHOUSES)?,
+            catalog: Backend::read("catalog", of(&args.catalog, &file.catalog), CATALOGS)?,
             listen: args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             roles: roles
                 .map_or_else(|| [Role::Collector, Role::Pipelines, Role::Api].into(), |r| r.into_iter().collect()),
@@ -204,11 +222,9 @@ impl Config {
             partitions: args.partitions.or(file.partitions),
             sources,
             api_token: args.api_token.clone().or(file.api_token).filter(|token| !token.is_empty()),
-            retention: Retention {
-                log_days: args.retention_days.or(file.retention_days),
-                slate_days: args.slate_retention_days.or(file.slate_retention_days).unwrap_or(SLATE_DAYS),
-            },
-            slate_sample_rate: args.slate_sample_rate.or(file.slate_sample_rate).unwrap_or(1.0),
+            retention_days: args.retention_days.or(file.retention_days),
+            slate_retention_days: args.slate_retention_days.or(file.slate_retention_days),
+            slate_sample_rate: args.slate_sample_rate.or(file.slate_sample_rate),
             backup_dir: args.backup_dir.clone().or(file.backup_dir),
         };
         config.check()?;
@@ -216,21 +232,21 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let days = [self.retention.log_days.unwrap_or(1.0), self.retention.slate_days];
-        ensure!(days.iter().all(|days| *days > 0.0), "a retention is a number of days above 0");
-        ensure!((0.0..=1.0).contains(&self.slate_sample_rate), "the sample rate of slates is from 0 to 1");
+        let mut days = [self.retention_days, self.slate_retention_days].into_iter().flatten();
+        ensure!(days.all(|days| days > 0.0), "a retention is a number of days above 0");
+        let rate = self.slate_sample_rate.unwrap_or(1.0);
+        ensure!((0.0..=1.0).contains(&rate), "the sample rate of slates is from 0 to 1");
+        ensure!(
+            self.state == Backend::Embedded || self.log != Backend::Embedded,
+            "--state is at {}, where others can share it, but the log is in the data directory, where they cannot: give --log too",
+            self.state
+        );
         ensure!(!self.roles.is_empty(), "no role to run: leave --roles out to run all of them");
         if let Some(token) = &self.api_token {
             ensure!(token.len() >= 16, "the API token is shorter than 16 characters");
         }
         if self.listen.ip().is_loopback() {
             return Ok(());
-        }
-        if self.sources.is_empty() {
-            bail!(
-                "refusing to listen on {} without write keys: set MILLRACE_WRITE_KEYS=NAME:KEY, or listen on 127.0.0.1",
-                self.listen
-            );
         }
         if self.api_token.is_none() {
             bail!(
@@ -246,7 +262,13 @@ impl Config {
     /// # Errors
     /// When a store is elsewhere.
     pub(crate) fn embedded(&self, what: &str) -> anyhow::Result<()> {
-        for (name, backend) in [("log", &self.log), ("online", &self.online), ("warehouse", &self.warehouse)] {
+        for (name, backend) in [
+            ("log", &self.log),
+            ("state", &self.state),
+            ("online", &self.online),
+            ("warehouse", &self.warehouse),
+            ("catalog", &self.catalog),
+        ] {
             ensure!(
                 *backend == Backend::Embedded,
                 "`millrace {what}` works on a data directory alone, and --{name} is at {backend}: use what that engine brings"
@@ -291,12 +313,11 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_runs_without_keys() {
+    fn only_loopback_runs_without_a_token() {
         assert!(load("127.0.0.1:1", &[], None).is_ok());
         assert!(load("[::1]:1", &[], None).is_ok());
-        let refused = |keys: &[&str], token| load("0.0.0.0:1", keys, token).err().unwrap().to_string();
-        assert!(refused(&[], None).contains("MILLRACE_WRITE_KEYS"));
-        assert!(refused(&["web:12345678"], None).contains("MILLRACE_API_TOKEN"));
+        let refused = load("0.0.0.0:1", &["web:12345678"], None).err().unwrap().to_string();
+        assert!(refused.contains("MILLRACE_API_TOKEN"));
         assert!(load("0.0.0.0:1", &["web:12345678"], Some("0123456789abcdef")).is_ok());
     }
 

@@ -16,19 +16,30 @@ const NAME: &str = "log-name";
 /// The name of a log in the data directory.
 const EMBEDDED: &str = "embedded";
 
+/// An open log.
+pub(crate) struct Opened {
+    pub(crate) log: Arc<dyn EventLog>,
+    /// The log again, where it is on Kafka.
+    pub(crate) kafka: Option<Arc<KafkaLog>>,
+    /// Which log it is: what follows it keeps this.
+    pub(crate) name: String,
+}
+
 /// Opens the log, wherever it is, making it when it is not there.
-pub(crate) async fn open(config: &Config, embedded: &Arc<Embedded>) -> anyhow::Result<Arc<dyn EventLog>> {
+pub(crate) async fn open(config: &Config, embedded: &Arc<Embedded>) -> anyhow::Result<Opened> {
     let Backend::Engine { url, .. } = &config.log else {
         follow(&config.data_dir, embedded, EMBEDDED)?;
         let (config, embedded) = (config.clone(), embedded.clone());
         // Reads the disk.
-        return tokio::task::spawn_blocking(move || in_data_dir(&config, &embedded)).await?;
+        let log = tokio::task::spawn_blocking(move || in_data_dir(&config, &embedded)).await??;
+        return Ok(Opened { log, kafka: None, name: EMBEDDED.to_owned() });
     };
-    let log = KafkaLog::open(kafka_options(config, url)?)
-        .await
-        .with_context(|| format!("cannot open the log at {}", config.log))?;
-    follow(&config.data_dir, embedded, &log.identity().await?)?;
-    Ok(log)
+    let (options, failed) = (kafka_options(config, url)?, || format!("cannot open the log at {}", config.log));
+    // Before topics are made: a wrong URL leaves nothing behind.
+    let name = KafkaLog::identify(&options).await.with_context(failed)?;
+    follow(&config.data_dir, embedded, &name)?;
+    let log = KafkaLog::open(options).await.with_context(failed)?;
+    Ok(Opened { log: log.clone(), kafka: Some(log), name })
 }
 
 /// What Kafka is asked for at this URL.

@@ -2,14 +2,17 @@
 
 mod archive;
 mod assemble;
+mod catalog;
 mod commands;
 mod config;
+mod jobs;
 mod log;
 mod measure;
 mod metrics;
 mod online;
 mod retention;
 mod slates;
+mod states;
 mod unfinished;
 mod up;
 mod verifier;
@@ -25,6 +28,10 @@ use tracing_subscriber::EnvFilter;
 /// Small allocations by many threads are most of what the jobs do; this allocator halves their cost.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What is logged unless `MILLRACE_LOG` says otherwise. SlateDB calls each partition that moves away an error; what is one
+/// reaches us as a result.
+const QUIET: &str = "warn,slatedb=off";
 
 #[derive(Parser)]
 #[command(
@@ -45,17 +52,20 @@ enum Command {
     Tail(commands::tail::Args),
     Dlq(commands::dlq::Args),
     Status(commands::status::Args),
+    Keys(commands::keys::Args),
+    Settings(commands::settings::Args),
     Verify(commands::verify::Args),
     Doctor(commands::doctor::Args),
     Backup(commands::backup::Args),
     Restore(commands::restore::Args),
     Rebuild(commands::rebuild::Args),
+    Migrate(commands::migrate::Args),
     Bench(commands::bench::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("MILLRACE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("MILLRACE_LOG").unwrap_or_else(|_| EnvFilter::new(QUIET));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("millrace-http").build();
     let outcome = match runtime {
@@ -91,11 +101,14 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             None => commands::dlq::run(args).await,
         },
         Command::Status(args) => commands::status::run(args).await,
+        Command::Keys(args) => commands::keys::run(args).await,
+        Command::Settings(args) => commands::settings::run(args).await,
         Command::Verify(args) => commands::verify::run(args).await,
         Command::Doctor(args) => commands::doctor::run(args).await,
         Command::Backup(args) => commands::backup::run(args).await,
         Command::Restore(args) => commands::restore::run(args).await,
         Command::Rebuild(args) => commands::rebuild::run(args).await,
+        Command::Migrate(args) => commands::migrate::run(args).await,
         Command::Bench(args) => commands::bench::run(args).await,
     }
 }

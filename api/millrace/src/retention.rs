@@ -21,7 +21,7 @@ pub(crate) struct Trimmer {
     pub(crate) clock: Arc<dyn Clock>,
     /// The first record of a partition that a job or the archive has yet to read.
     pub(crate) needed_from: Box<dyn Fn(TopicPartition) -> Offset + Send + Sync>,
-    pub(crate) retention: Retention,
+    pub(crate) retention: Box<dyn Fn() -> Retention + Send + Sync>,
 }
 
 /// The first record that a job or the archive has yet to read, by what they say of themselves.
@@ -67,9 +67,10 @@ impl Trimmer {
     }
 
     fn days(&self, topic: Topic) -> Option<f64> {
+        let retention = (self.retention)();
         match topic {
-            Topic::ServedSlates => Some(self.retention.slate_days),
-            _ => self.retention.log_days,
+            Topic::ServedSlates => Some(retention.slate_days),
+            _ => retention.log_days,
         }
     }
 

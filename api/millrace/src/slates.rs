@@ -44,7 +44,8 @@ const FLUSH_GRACE: Duration = Duration::from_secs(2);
 
 /// Takes what was served; a task of its own appends it. Records at a rate, the same for all.
 pub(crate) struct Slates {
-    rate: f64,
+    /// The bits of a float.
+    rate: AtomicU64,
     queue: mpsc::Sender<ServedSlate>,
     /// Candidates of the records that wait.
     waiting: AtomicUsize,
@@ -91,7 +92,7 @@ impl Slates {
     pub(crate) fn start(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, rate: f64) -> (Arc<Self>, SlateWriter) {
         let (queue, waiting) = mpsc::channel(QUEUE_SLATES_MAX);
         let slates = Arc::new(Self {
-            rate,
+            rate: AtomicU64::new(rate.to_bits()),
             queue,
             waiting: AtomicUsize::new(0),
             second: AtomicU64::new(0),
@@ -101,6 +102,11 @@ impl Slates {
         });
         let task = tokio::spawn(slates.clone().write_all(waiting, log, clock));
         (slates.clone(), SlateWriter { slates, task })
+    }
+
+    /// Records this share of slates from now on.
+    pub(crate) fn set_rate(&self, rate: f64) {
+        self.rate.store(rate.to_bits(), Ordering::Relaxed);
     }
 
     /// What became of records since the start.
@@ -187,7 +193,7 @@ impl Slates {
 
 impl SlateSink for Slates {
     fn wants(&self, _viewer: &str) -> Option<f64> {
-        if self.rate <= 0.0 {
+        if f64::from_bits(self.rate.load(Ordering::Relaxed)) <= 0.0 {
             return None;
         }
         let second = crate::measure::stopwatch_us() / 1_000_000;
@@ -198,7 +204,7 @@ impl SlateSink for Slates {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(self.rate)
+        Some(f64::from_bits(self.rate.load(Ordering::Relaxed)))
     }
 
     fn record(&self, slate: ServedSlate) {

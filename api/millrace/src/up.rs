@@ -12,16 +12,17 @@ use clap::Args;
 use millrace_collector::Collector;
 use millrace_http::{Access, Api, ApiState, ServeOptions, serve};
 use millrace_pipelines::archive::Archived;
-use millrace_pipelines::runner::WorkerOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::archive::{self, LiveQueries};
-use crate::assemble::{self, Jobs, Status, Stores};
+use crate::assemble::{self, Status, Stores};
+use crate::catalog::Decisions;
 use crate::commands::backup::live::LiveBackup;
 use crate::commands::backup::take::{Quiesce, Source, Still};
 use crate::commands::local::LocalDoor;
 use crate::config::{Backend, ClockMode, Config, ConfigArgs, Role};
+use crate::jobs::Jobs;
 use crate::online::{self, Online};
 use crate::retention::{self, Trimmer};
 use crate::slates::{SlateWriter, Slates};
@@ -61,6 +62,7 @@ pub(crate) struct Platform {
     collector: Arc<Collector>,
     status: Arc<Status>,
     slate_writer: SlateWriter,
+    decisions: Arc<Decisions>,
     /// Tasks that produce or maintain; they stop first.
     helpers: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -70,18 +72,23 @@ impl Platform {
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let stores = Stores::open(&config).await?;
         let admin_token = admin_token(&config.data_dir)?;
+        let decisions = Decisions::read(&config).await?;
+        decisions.refuse_a_door_without_keys()?;
         let warehouse = archive::open(&config).await?;
         let archived = Archived::default();
         let clock = assemble::clock(&config, stores.log.as_ref()).await?;
         let (mut jobs, mut archiver) = (None, None);
         if assemble::runs(&config, Role::Pipelines) {
-            let mut started = Jobs::start(&stores, &WorkerOptions::default(), &archived)?;
+            let mut started = Jobs::start(&stores, &archived, stores.member()?)?;
             archiver = Some(archive::start(&stores, &mut started, warehouse.clone(), archived.clone()));
             let trimmer = Trimmer {
                 log: stores.log.clone(),
                 clock: clock.clone(),
                 needed_from: retention::needed_from(started.board.clone(), archived),
-                retention: config.retention,
+                retention: Box::new({
+                    let decisions = decisions.clone();
+                    move || decisions.retention()
+                }),
             };
             started.spawn(trimmer.run());
             if let Online::Redis(redis) = &stores.online {
@@ -89,8 +96,8 @@ impl Platform {
             }
             jobs = Some(started);
         }
-        let (slates, slate_writer) = Slates::start(stores.log.clone(), clock.clone(), config.slate_sample_rate);
-        let collector = assemble::collector(&config, stores.log.clone(), clock);
+        let (slates, slate_writer) = Slates::start(stores.log.clone(), clock.clone(), decisions.slate_sample_rate());
+        let collector = assemble::collector(stores.log.clone(), clock, decisions.keys());
         let ranker = assemble::ranker(stores.online.store(), stores.log.partitions());
         let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()));
         let state = ApiState {
@@ -106,7 +113,7 @@ impl Platform {
                 online: stores.online.store(),
                 warehouse: warehouse.clone(),
                 status: status.clone(),
-                gate: jobs.as_ref().map(|jobs| (jobs.gate.clone(), jobs.partitions().to_vec())),
+                gate: jobs.as_ref().map(|jobs| jobs.gate.clone()),
                 last: Arc::default(),
             }),
             slates: slates.clone(),
@@ -120,12 +127,16 @@ impl Platform {
                 },
                 config.backup_dir.clone(),
             )),
-            metrics: crate::metrics::source(collector.clone(), slates, status.clone()),
+            metrics: crate::metrics::source(collector.clone(), slates.clone(), status.clone()),
             access: Access { api_token: config.api_token.clone(), admin_token },
         };
         let quiet = assemble::flush_when_quiet(collector.clone(), stores.embedded.clone());
-        let helpers = vec![tokio::spawn(assemble::tick(collector.clone())), tokio::spawn(quiet)];
-        Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, slate_writer, helpers })
+        let helpers = vec![
+            tokio::spawn(assemble::tick(collector.clone())),
+            tokio::spawn(quiet),
+            tokio::spawn(decisions.clone().follow(collector.clone(), slates)),
+        ];
+        Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, slate_writer, decisions, helpers })
     }
 
     /// Serves until `stop`, then stops producers before consumers.
@@ -147,6 +158,7 @@ impl Platform {
         if let Some(jobs) = self.jobs {
             jobs.stop().await;
         }
+        self.decisions.close().await;
         let stores = self.stores;
         let closing = tokio::task::spawn_blocking(move || stores.close());
         match tokio::time::timeout(CLOSE_GRACE, closing).await {
@@ -160,8 +172,13 @@ impl Platform {
 
     /// A line for each store that is not in the data directory.
     fn places(&self) -> String {
-        let stores =
-            [("log", &self.config.log), ("online", &self.config.online), ("warehouse", &self.config.warehouse)];
+        let stores = [
+            ("log", &self.config.log),
+            ("state", &self.config.state),
+            ("online", &self.config.online),
+            ("warehouse", &self.config.warehouse),
+            ("catalog", &self.config.catalog),
+        ];
         let away = stores.into_iter().filter(|(_, at)| **at != Backend::Embedded);
         away.map(|(store, at)| format!("  {store:<8} {at}\n")).collect()
     }
@@ -174,12 +191,11 @@ impl Platform {
             ClockMode::Wall => "wall time",
             ClockMode::Replay => "replay time",
         };
-        let key = match self.config.sources.first() {
-            Some(_) => "YOUR_WRITE_KEY",
-            None => "dev",
-        };
-        let keys = match self.config.sources.len() {
-            0 => "any write key (loopback development)".to_owned(),
+        let (sources, is_open) = self.decisions.keys();
+        let key = if is_open { "dev" } else { "YOUR_WRITE_KEY" };
+        let keys = match sources.len() {
+            _ if is_open => "any write key (loopback development)".to_owned(),
+            0 => "no write key: add one with `millrace keys add NAME`".to_owned(),
             n => format!("{n} write key(s)"),
         };
         let text = format!(

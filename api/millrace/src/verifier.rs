@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
-use millrace_events::TopicPartition;
+use anyhow::{Context, ensure};
 use millrace_feature_store::OnlineStore;
 use millrace_http::{Verification, Verifier};
 use millrace_log::EventLog;
@@ -12,7 +11,7 @@ use millrace_pipelines::runner::Gate;
 use millrace_pipelines::verify::Report;
 use millrace_warehouse::Warehouse;
 
-use crate::assemble::Status;
+use crate::assemble::{Status, worked_partitions};
 use crate::commands::verify::Scratch;
 use crate::config::Config;
 
@@ -27,18 +26,23 @@ pub(crate) struct LiveVerifier {
     pub(crate) online: Arc<dyn OnlineStore>,
     pub(crate) warehouse: Arc<dyn Warehouse>,
     pub(crate) status: Arc<Status>,
-    pub(crate) gate: Option<(Gate, Vec<TopicPartition>)>,
+    pub(crate) gate: Option<Gate>,
     pub(crate) last: Arc<Mutex<Verification>>,
 }
 
 impl LiveVerifier {
     async fn compare(&self) -> anyhow::Result<Report> {
-        let gate = self.gate.as_ref();
-        let (gate, workers) = gate.context("no jobs run in this process: ask the one with the role pipelines")?;
+        let gate = self.gate.as_ref().context("no jobs run in this process: ask the one with the role pipelines")?;
+        let workers: Vec<_> = self.status.applied().into_keys().collect();
+        ensure!(
+            workers.len() == worked_partitions(self.log.partitions()).len(),
+            "other processes work on some of the partitions, and cannot be held from here: stop all of them and run `millrace \
+             verify` with the same configuration"
+        );
         let mut scratch = Scratch::within(&self.config, self.log.clone())?;
         // Most of the replay happens while the jobs go on; only what came meanwhile is replayed while they are held.
         scratch.replay.advance(&self.status.applied()).await?;
-        let held = tokio::time::timeout(HOLD_WITHIN, gate.close(workers)).await;
+        let held = tokio::time::timeout(HOLD_WITHIN, gate.close(&workers)).await;
         let held = held.context("the jobs did not come to a commit in time")?;
         scratch.replay.advance(&self.status.applied()).await?;
         let warehouse = Some(self.warehouse.clone());

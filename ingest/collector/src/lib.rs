@@ -19,10 +19,11 @@ mod refusal;
 mod time;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use millrace_events::{Kind, LogTime, Topic, TopicPartition};
+use millrace_failpoints::reach;
 use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
 
 pub use auth::{DEV_SOURCE, Source};
@@ -129,7 +130,7 @@ const BUSY_EVENTS: u64 = 64;
 pub struct Collector {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
-    keys: Keys,
+    keys: RwLock<Arc<Keys>>,
     bounds: Bounds,
     /// Per partition of `actions`: how many events were sent there.
     sent: Vec<AtomicU64>,
@@ -167,7 +168,7 @@ impl Collector {
         Self {
             log,
             clock,
-            keys: Keys { sources, accept_any_key },
+            keys: RwLock::new(Arc::new(Keys { sources, accept_any_key })),
             bounds,
             sent,
             rounds,
@@ -250,6 +251,16 @@ impl Collector {
         self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes these keys from the next request on, instead of those that it was made with.
+    pub fn set_keys(&self, sources: Vec<Source>, accept_any_key: bool) {
+        let keys = Arc::new(Keys { sources, accept_any_key });
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What happened here since the process started.
     pub fn counters(&self) -> CollectorCounters {
         self.counters.read()
@@ -258,7 +269,9 @@ impl Collector {
     async fn try_collect(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
         let Prepared { appends, accepted, rejected, bytes } = self.prepare(call, request)?;
         if !appends.is_empty() {
+            reach("collector-prepared");
             self.append(appends).await?;
+            reach("collector-appended");
         }
         self.counters.answered(accepted, bytes);
         for &reason in &rejected {
@@ -283,12 +296,13 @@ impl Collector {
 
     fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {
         let Request { authorization, content_encoding, body } = request;
-        let header_source = self.keys.by_header(authorization.as_deref())?;
+        let keys = self.keys();
+        let header_source = keys.by_header(authorization.as_deref())?;
         let body = self.unpack(call, body, content_encoding.as_deref())?;
         let text = body::text(&body)?;
         let records = match call.kind() {
-            Some(kind) => self.single(kind, text, header_source)?,
-            None => self.batch(text, header_source)?,
+            Some(kind) => self.single(kind, text, header_source, &keys)?,
+            None => self.batch(text, header_source, &keys)?,
         };
         let accepted = count(records.accepted());
         let rejected = records.rejected.clone();
@@ -307,19 +321,25 @@ impl Collector {
         body::unpack(body, encoding, bytes_max.min(body_bytes_max), too_large)
     }
 
-    fn single<'c>(&'c self, kind: Kind, text: &str, source: Option<&'c str>) -> Result<Records<'c>, Refusal> {
+    fn single<'c>(
+        &'c self,
+        kind: Kind,
+        text: &str,
+        source: Option<&'c str>,
+        keys: &'c Keys,
+    ) -> Result<Records<'c>, Refusal> {
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         let key = fields.write_key.and_then(json::Raw::string);
-        let source = source.map_or_else(|| self.keys.by_body(key.as_deref()), Ok)?;
+        let source = source.map_or_else(|| keys.by_body(key.as_deref()), Ok)?;
         let mut records = self.records(source, 1, text.len());
         records.add_single(kind, &fields, text.trim_ascii());
         Ok(records)
     }
 
-    fn batch<'c>(&'c self, text: &str, source: Option<&'c str>) -> Result<Records<'c>, Refusal> {
+    fn batch<'c>(&'c self, text: &str, source: Option<&'c str>, keys: &'c Keys) -> Result<Records<'c>, Refusal> {
         let body: BatchBody<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::InvalidBatch, &e))?;
         let key = body.write_key.and_then(json::Raw::string);
-        let source = source.map_or_else(|| self.keys.by_body(key.as_deref()), Ok)?;
+        let source = source.map_or_else(|| keys.by_body(key.as_deref()), Ok)?;
         let Some(events) = &body.events else {
             return Err(Refusal::new(
                 Code::InvalidBatch,

@@ -11,8 +11,9 @@ use rdkafka::TopicPartitionList;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataPartition};
 
+use crate::closing::Aside;
 use crate::context::{Context, failed, unusable};
 use crate::options::KafkaOptions;
 
@@ -22,17 +23,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How many errors and log lines are heard with each question.
 const HEARD_MAX: usize = 16;
 
+/// How long the cluster is asked, topic by topic, whether appends would get through.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
 /// A client that asks.
 #[derive(Clone)]
 pub(crate) struct Asking {
-    consumer: Arc<BaseConsumer<Context>>,
+    consumer: Arc<Aside<BaseConsumer<Context>>>,
     timeout: Duration,
 }
 
 impl Asking {
     pub(crate) fn new(options: &KafkaOptions) -> Result<Self> {
         let consumer = BaseConsumer::from_config_and_context(&options.client("asking"), Context::default());
-        let consumer = Arc::new(consumer.map_err(|error| unusable("a client", error))?);
+        let consumer = Arc::new(Aside::new(consumer.map_err(|error| unusable("a client", error))?));
         Ok(Self { consumer, timeout: options.request_timeout })
     }
 
@@ -42,6 +46,38 @@ impl Asking {
         let asked = self.ask(move |consumer, timeout| consumer.fetch_watermarks(&name, number, timeout)).await;
         let (start, end) = asked.map_err(|why| why.error(format!("cannot ask for the end of {topic}/{partition}")))?;
         Ok((Offset::try_from(start).unwrap_or(0), Offset::try_from(end).unwrap_or(0)))
+    }
+
+    /// The ends of many partitions, as their leaders know them: one request to each broker.
+    pub(crate) async fn ends(&self, partitions: Vec<(String, u32)>) -> Result<TopicPartitionList> {
+        let asked = self.ask(move |consumer, timeout| {
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for (name, partition) in &partitions {
+                // As a time it means the end.
+                list.add_partition_offset(name, number(*partition), rdkafka::Offset::End)?;
+            }
+            let found = consumer.offsets_for_times(list, timeout)?;
+            found.elements().iter().try_for_each(|element| element.error())?;
+            Ok(found)
+        });
+        asked.await.map_err(|why| why.error("cannot ask for the ends of partitions".to_owned()))
+    }
+
+    /// Whether every partition of these topics has a leader, and as many replicas in sync as an append waits for, or all it
+    /// has. Blocks.
+    pub(crate) fn takes_appends(&self, topics: &[String], min_insync: usize) -> bool {
+        let takes = |topic: &String| {
+            let asked = self.consumer.fetch_metadata(Some(topic), self.timeout.min(LOOK_MAX));
+            asked.is_ok_and(|metadata| {
+                let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+                let mut partitions = partitions.peekable();
+                let insync = |of: &MetadataPartition| of.isr().len() >= min_insync.min(of.replicas().len());
+                partitions.peek().is_some() && partitions.all(|of| of.leader() >= 0 && insync(of))
+            })
+        };
+        let all = topics.iter().all(takes);
+        self.hear();
+        all
     }
 
     /// The first record of a partition with this timestamp or a later one, in milliseconds.
@@ -98,12 +134,8 @@ impl Asking {
         Err(NoAnswer { error, why: self.consumer.context().why() })
     }
 
-    /// Nobody else empties the queue of a client that does not read.
     fn hear(&self) {
-        for _ in 0..HEARD_MAX {
-            // Errors and log lines go to the context; there is nothing else.
-            drop(self.consumer.poll(Duration::ZERO));
-        }
+        hear(&self.consumer);
     }
 
     /// One try, where it holds up no other task.
@@ -115,6 +147,14 @@ impl Asking {
         let asked = tokio::task::spawn_blocking(move || question(&consumer, timeout));
         self.hear();
         async { asked.await.unwrap_or(Err(KafkaError::Canceled)) }
+    }
+}
+
+/// Nobody else empties the queue of a client that does not read.
+pub(crate) fn hear(consumer: &BaseConsumer<Context>) {
+    for _ in 0..HEARD_MAX {
+        // Errors and log lines go to the context; there is nothing else.
+        drop(consumer.poll(Duration::ZERO));
     }
 }
 

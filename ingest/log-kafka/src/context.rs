@@ -8,6 +8,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+/// Where librdkafka comments on properties that it takes all the same.
+const CONFIGURATION: &str = "CONFWARN";
+
 /// Passes log lines on and remembers the last error, so that a time-out can say why.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
@@ -32,6 +35,11 @@ impl Context {
 
     /// A line of the log of librdkafka.
     pub(crate) fn line(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == CONFIGURATION {
+            // Among others that a setting the laws rest on is experimental, for every producer anew.
+            tracing::debug!(target: "librdkafka", facility, "{message}");
+            return;
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::error!(target: "librdkafka", facility, "{message}");

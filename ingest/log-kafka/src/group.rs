@@ -3,7 +3,10 @@
 //! The group shares out work and nothing else. Its consumer never reads (its partitions stay paused; reading is positional,
 //! from the offset in the job's own state), and its committed offsets only report lag. Sharing out is cooperative: a member
 //! that joins or leaves stops nobody but the owners of what moves. A partition that moves is first closed by its owner
-//! ([`KafkaMember::released`]), then given to the next, who opens and fences its state and begins at the offset in there.
+//! ([`Member::released`]), then given to the next, who opens and fences its state and begins at the offset in there.
+//!
+//! A member whose cluster was away, or who was taken for dead, comes back by itself: it is told that it has nothing, then
+//! what it has next. When librdkafka cannot do what the group decided, the member leaves and joins anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,63 +15,27 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use millrace_events::{Topic, TopicPartition};
-use millrace_log::{Assignment, Error, ErrorKind, Offset, Result};
+use millrace_log::{Assignment, Error, ErrorKind, Member, Offset, Result};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 use tokio::sync::watch;
 
-use crate::asking::{Asking, blocking, number};
-use crate::context::{Context, failed, unusable};
+use crate::asking::number;
+use crate::closing::{LEAVE_MAX, within};
+use crate::context::{Context, unusable};
 use crate::options::KafkaOptions;
 
 /// How often the member looks whether it should leave.
 const LOOK: Duration = Duration::from_millis(50);
+/// The pause before a member joins anew.
+const REJOIN: Duration = Duration::from_secs(1);
 /// Reported offsets are committed every so many looks.
 const COMMIT_LOOKS: u32 = 20;
 
-/// How far a group is behind, for every partition of which it said how far it is: the end less what was reported.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] when the options cannot be; [`ErrorKind::Retry`] when the cluster does not answer in time.
-pub(crate) async fn lag(
-    options: &KafkaOptions,
-    group: &GroupOptions,
-    asking: &Asking,
-) -> Result<BTreeMap<TopicPartition, Offset>> {
-    let mut config = options.client("lag");
-    config.set("group.id", group_id(options, group)).set("enable.auto.commit", "false");
-    let mut wanted = TopicPartitionList::new();
-    for topic in &group.topics {
-        for partition in 0..topic.partitions(options.partitions) {
-            wanted.add_partition(&options.topic(*topic), number(partition));
-        }
-    }
-    let timeout = options.request_timeout;
-    // It asks for the group's offsets without becoming one of it.
-    let committed = blocking(move || {
-        let consumer = BaseConsumer::from_config_and_context(&config, Context::default());
-        let consumer: BaseConsumer<Context> = consumer.map_err(|error| unusable("a client", error))?;
-        let asked = consumer.committed_offsets(wanted, timeout);
-        asked.map_err(|error| failed("cannot ask how far a group is".to_owned(), error))
-    });
-    let committed = committed.await?;
-    let mut lag = BTreeMap::new();
-    for topic in &group.topics {
-        for partition in 0..topic.partitions(options.partitions) {
-            let name = options.topic(*topic);
-            let found = committed.find_partition(&name, number(partition)).and_then(|found| found.offset().to_raw());
-            let Some(reported) = found.and_then(|offset| Offset::try_from(offset).ok()) else { continue };
-            let (_, end) = asking.bounds(&name, partition).await?;
-            lag.insert(TopicPartition::new(*topic, partition), end.saturating_sub(reported));
-        }
-    }
-    Ok(lag)
-}
-
-fn group_id(options: &KafkaOptions, group: &GroupOptions) -> String {
+pub(crate) fn group_id(options: &KafkaOptions, group: &GroupOptions) -> String {
     let separator = if options.prefix.is_empty() { "" } else { "." };
     format!("{}{separator}{}", options.prefix, group.name)
 }
@@ -91,13 +58,13 @@ impl Default for GroupOptions {
         Self {
             name: "workers".to_owned(),
             topics: vec![Topic::Actions, Topic::UserEvents, Topic::ReactionEvents, Topic::TagEvents],
-            session_timeout: Duration::from_secs(15),
+            session_timeout: Duration::from_secs(10),
             release_timeout: Duration::from_secs(30),
         }
     }
 }
 
-/// One member of a consumer group; leaves when dropped.
+/// One member of a consumer group of the cluster; leaves when dropped.
 pub struct KafkaMember {
     shared: Arc<Shared>,
     assignment: watch::Receiver<Assignment>,
@@ -110,11 +77,20 @@ struct Shared {
     release_timeout: Duration,
     topics: BTreeMap<String, Topic>,
     assignment: watch::Sender<Assignment>,
-    /// The newest epoch that was released, and a bell for it.
-    released: Mutex<u64>,
+    said: Mutex<Said>,
+    /// Rung when something was said.
     bell: Condvar,
-    leaving: AtomicBool,
+    /// Set when the client could not do what the group decided.
+    failed: AtomicBool,
     reports: Mutex<HashMap<TopicPartition, Offset>>,
+}
+
+/// What the member said.
+#[derive(Debug, Default)]
+struct Said {
+    /// The newest epoch that was released.
+    released: u64,
+    leaves: bool,
 }
 
 impl KafkaMember {
@@ -124,80 +100,98 @@ impl KafkaMember {
         if group.name.is_empty() || group.topics.is_empty() || group.release_timeout.is_zero() {
             return Err(Error::new(ErrorKind::Invalid, "a group has a name, topics, and time to release partitions"));
         }
-        let (sender, assignment) = watch::channel(Assignment::default());
-        let shared = Arc::new(Shared {
-            context: Context::default(),
-            release_timeout: group.release_timeout,
-            topics: group.topics.iter().map(|topic| (options.topic(*topic), *topic)).collect(),
-            assignment: sender,
-            released: Mutex::default(),
-            bell: Condvar::new(),
-            leaving: AtomicBool::new(false),
-            reports: Mutex::default(),
-        });
-        let session_ms = group.session_timeout.as_millis();
-        // Whoever closes partitions does not poll meanwhile.
-        let poll_ms = (session_ms + group.release_timeout.as_millis()).saturating_mul(2).clamp(60_000, 86_400_000);
-        let mut config = options.client("group");
-        config
-            .set("group.id", group_id(options, group))
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", session_ms.to_string())
-            .set("heartbeat.interval.ms", (session_ms / 5).max(1).to_string())
-            .set("max.poll.interval.ms", poll_ms.to_string())
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "latest")
-            .set("queued.max.messages.kbytes", "64")
-            .set("fetch.message.max.bytes", "65536");
-        let consumer = BaseConsumer::from_config_and_context(&config, Rebalancing(shared.clone()));
-        let consumer = consumer.map_err(|error| unusable("a member of a group", error))?;
-        let names: Vec<&str> = shared.topics.keys().map(String::as_str).collect();
-        consumer.subscribe(&names).map_err(|error| unusable("a subscription", error))?;
+        let config = config(options, group);
+        let (shared, assignment) = Shared::new(options, group);
+        let consumer = subscribe(&config, &shared)?;
         let run = {
             let shared = shared.clone();
-            move || run(&consumer, &shared)
+            move || run(consumer, &config, &shared)
         };
         let thread = thread::Builder::new().name("kafka-group".to_owned()).spawn(run);
         let thread = thread.map_err(|e| Error::with_source(ErrorKind::Retry, "cannot start a member's thread", e))?;
         Ok(Self { shared, assignment, thread: Some(thread) })
     }
+}
 
-    /// The partitions to work on now, and a way to wait for the next change. An epoch is larger than those before it of the
-    /// same member; epochs of two members do not compare.
-    pub fn assignment(&mut self) -> &mut watch::Receiver<Assignment> {
-        &mut self.assignment
+fn config(options: &KafkaOptions, group: &GroupOptions) -> ClientConfig {
+    let session_ms = group.session_timeout.as_millis();
+    // Whoever closes partitions does not poll meanwhile.
+    let poll_ms = (session_ms + group.release_timeout.as_millis()).saturating_mul(2).clamp(60_000, 86_400_000);
+    let mut config = options.client("group");
+    config
+        .set("group.id", group_id(options, group))
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", session_ms.to_string())
+        .set("heartbeat.interval.ms", (session_ms / 5).max(1).to_string())
+        .set("max.poll.interval.ms", poll_ms.to_string())
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "latest")
+        .set("queued.max.messages.kbytes", "64")
+        .set("fetch.message.max.bytes", "65536");
+    config
+}
+
+fn subscribe(config: &ClientConfig, shared: &Arc<Shared>) -> Result<BaseConsumer<Rebalancing>> {
+    let consumer = BaseConsumer::from_config_and_context(config, Rebalancing(shared.clone()));
+    let consumer = consumer.map_err(|error| unusable("a member of a group", error))?;
+    let names: Vec<&str> = shared.topics.keys().map(String::as_str).collect();
+    consumer.subscribe(&names).map_err(|error| unusable("a subscription", error))?;
+    Ok(consumer)
+}
+
+impl Member for KafkaMember {
+    fn assignment(&self) -> watch::Receiver<Assignment> {
+        self.assignment.clone()
     }
 
-    /// Says that everything is closed that is not in the assignment of `epoch`: what moved away may be opened elsewhere. To
-    /// be called for every assignment.
-    pub fn released(&self, epoch: u64) {
-        let mut released = self.shared.released();
-        *released = (*released).max(epoch);
-        self.shared.bell.notify_all();
+    fn released(&self, epoch: u64) {
+        self.shared.released(epoch);
     }
 
-    /// Reports that everything of `of` below `offset` is applied: for people and tools that watch lag. Committed within
-    /// seconds, as long as the partition is this member's; the truth is the offset in the job's own state.
-    pub fn report(&self, of: TopicPartition, offset: Offset) {
+    /// Committed within seconds, as long as the partition is this member's.
+    fn report(&self, of: TopicPartition, offset: Offset) {
         self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(of, offset);
     }
 }
 
 impl Drop for KafkaMember {
-    /// Leaves at once: the caller has closed its partitions.
+    /// Leaves at once: the caller has closed its partitions. Blocks, five seconds at most: a cluster that does not answer
+    /// gives the partitions away when the session is over.
     fn drop(&mut self) {
-        self.shared.leaving.store(true, Ordering::Release);
-        self.shared.bell.notify_all();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("a member's thread ended with a panic");
+        self.shared.leave();
+        let Some(thread) = self.thread.take() else { return };
+        within(LEAVE_MAX, "a member of a group", move || {
+            if thread.join().is_err() {
+                tracing::error!("a member's thread ended with a panic");
+            }
+        });
+    }
+}
+
+fn run(first: BaseConsumer<Rebalancing>, config: &ClientConfig, shared: &Arc<Shared>) {
+    let mut consumer = Some(first);
+    loop {
+        if let Some(consumer) = consumer.take() {
+            attend(&consumer, shared);
+        }
+        // The consumer is gone, and with it whatever it was given.
+        shared.publish(BTreeSet::clear);
+        if shared.leaves_within(REJOIN) {
+            return;
+        }
+        shared.failed.store(false, Ordering::Relaxed);
+        match subscribe(config, shared) {
+            Ok(joined) => consumer = Some(joined),
+            Err(error) => tracing::warn!(%error, "a member cannot join anew yet"),
         }
     }
 }
 
-fn run(consumer: &BaseConsumer<Rebalancing>, shared: &Shared) {
+/// Is a member until it leaves, or the client fails.
+fn attend(consumer: &BaseConsumer<Rebalancing>, shared: &Shared) {
     let mut looks = 0;
-    while !shared.leaving.load(Ordering::Acquire) {
+    while !shared.said().leaves && !shared.failed.load(Ordering::Relaxed) {
         // A record was fetched before its partition was paused: nobody reads here. Errors go to the context.
         drop(consumer.poll(LOOK));
         looks += 1;
@@ -209,6 +203,21 @@ fn run(consumer: &BaseConsumer<Rebalancing>, shared: &Shared) {
 }
 
 impl Shared {
+    fn new(options: &KafkaOptions, group: &GroupOptions) -> (Arc<Self>, watch::Receiver<Assignment>) {
+        let (sender, assignment) = watch::channel(Assignment::default());
+        let shared = Self {
+            context: Context::default(),
+            release_timeout: group.release_timeout,
+            topics: group.topics.iter().map(|topic| (options.topic(*topic), *topic)).collect(),
+            assignment: sender,
+            said: Mutex::default(),
+            bell: Condvar::new(),
+            failed: AtomicBool::new(false),
+            reports: Mutex::default(),
+        };
+        (Arc::new(shared), assignment)
+    }
+
     /// Commits what was reported since the last time.
     fn commit(&self, consumer: &BaseConsumer<Rebalancing>, mode: CommitMode) {
         let reports = std::mem::take(&mut *self.reports.lock().unwrap_or_else(PoisonError::into_inner));
@@ -239,28 +248,74 @@ impl Shared {
         ours.collect()
     }
 
-    /// Publishes the next assignment; its epoch.
+    /// Publishes the next assignment, when it is another; its epoch.
     fn publish(&self, change: impl FnOnce(&mut BTreeSet<TopicPartition>)) -> u64 {
-        let mut epoch = 0;
-        self.assignment.send_modify(|assignment| {
+        self.assignment.send_if_modified(|assignment| {
             let mut partitions = assignment.partitions.iter().copied().collect();
             change(&mut partitions);
-            epoch = assignment.epoch + 1;
+            if partitions.iter().eq(&assignment.partitions) {
+                return false;
+            }
+            let epoch = assignment.epoch + 1;
             *assignment = Assignment { epoch, partitions: partitions.into_iter().collect() };
+            true
         });
-        epoch
+        self.assignment.borrow().epoch
+    }
+
+    /// What the group gives counts once the client has it: otherwise the member joins anew.
+    fn given(&self, changed: &BTreeSet<TopicPartition>, assigned: KafkaResult<()>) {
+        match assigned {
+            Ok(()) => {
+                self.publish(|mine| mine.extend(changed));
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// What the group takes is closed before it is given back. Lost, it is somebody else's already: what is still open is
+    /// fenced.
+    fn taken(&self, changed: &BTreeSet<TopicPartition>, lost: bool) {
+        let epoch = self.publish(|mine| mine.retain(|of| !changed.contains(of)));
+        if !changed.is_empty() && !lost {
+            self.await_release(epoch);
+        }
+    }
+
+    fn fail(&self, error: &KafkaError) {
+        self.context.note(error, "the member of the group leaves and joins anew");
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     fn await_release(&self, epoch: u64) {
-        let still_open = |released: &mut u64| *released < epoch && !self.leaving.load(Ordering::Acquire);
-        let waited = self.bell.wait_timeout_while(self.released(), self.release_timeout, still_open);
+        let still_open = |said: &mut Said| said.released < epoch && !said.leaves;
+        let waited = self.bell.wait_timeout_while(self.said(), self.release_timeout, still_open);
         if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
             tracing::warn!(epoch, timeout = ?self.release_timeout, "partitions are given away before they were closed");
         }
     }
 
-    fn released(&self) -> MutexGuard<'_, u64> {
-        self.released.lock().unwrap_or_else(PoisonError::into_inner)
+    fn released(&self, epoch: u64) {
+        if epoch <= self.assignment.borrow().epoch {
+            let mut said = self.said();
+            said.released = said.released.max(epoch);
+            self.bell.notify_all();
+        }
+    }
+
+    fn leave(&self) {
+        self.said().leaves = true;
+        self.bell.notify_all();
+    }
+
+    /// Waits whether it leaves.
+    fn leaves_within(&self, time: Duration) -> bool {
+        let waited = self.bell.wait_timeout_while(self.said(), time, |said| !said.leaves);
+        waited.unwrap_or_else(PoisonError::into_inner).0.leaves
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -274,26 +329,25 @@ impl ClientContext for Rebalancing {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.0.context.note(&error, reason);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.0.fail(&error);
+        }
     }
 }
 
 impl ConsumerContext for Rebalancing {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let changed = self.0.partitions(list);
-        let done = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+        if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             let assigned = consumer.incremental_assign(list).and_then(|()| consumer.pause(list));
-            self.0.publish(|mine| mine.extend(&changed));
-            assigned
-        } else {
-            let epoch = self.0.publish(|mine| mine.retain(|of| !changed.contains(of)));
-            // Lost, they are somebody else's already: what is still open here is fenced.
-            if !changed.is_empty() && !consumer.assignment_lost() {
-                self.0.await_release(epoch);
-            }
-            consumer.incremental_unassign(list)
-        };
-        if let Err(error) = done {
-            self.0.context.note(&error, &error.to_string());
+            return self.0.given(&changed, assigned);
+        }
+        self.0.taken(&changed, consumer.assignment_lost());
+        if let Err(error) = consumer.incremental_unassign(list) {
+            self.0.fail(&error);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

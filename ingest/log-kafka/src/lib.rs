@@ -20,20 +20,30 @@
 //! It must never know what an event means: headers for others come from a function that is passed in.
 
 mod asking;
+mod closing;
 mod context;
 mod group;
 mod headers;
+mod health;
+mod lag;
 mod options;
 mod reader;
 mod topics;
 mod wire;
 mod writer;
 
+// The broker of the tests beside the crate serves those inside it.
+#[cfg(test)]
+#[path = "../tests/cluster/mod.rs"]
+mod cluster;
+#[cfg(test)]
+extern crate self as millrace_log_kafka;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millrace_events::TopicPartition;
+use millrace_events::{Topic, TopicPartition};
 use millrace_log::{
     Append, Bounds, Error, ErrorKind, EventLog, KEY_BYTES_MAX, Offset, Record, Result, VALUE_BYTES_MAX,
 };
@@ -42,7 +52,9 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::FromClientConfigAndContext;
 
 use asking::{Asking, number};
+use closing::Aside;
 use context::{Context, failed, unusable};
+use lag::Lags;
 use reader::Reader;
 use topics::Topics;
 use writer::Writer;
@@ -57,6 +69,7 @@ pub struct KafkaLog {
     topics: Topics,
     reader: Arc<Reader>,
     writer: Writer,
+    lags: Lags,
 }
 
 impl KafkaLog {
@@ -70,8 +83,21 @@ impl KafkaLog {
         topics.ensure().await?;
         let reader = Arc::new(Reader::new(options.clone(), topics.asking.clone()));
         let told = reader.clone();
-        let writer = Writer::new(options, Arc::new(move |of, end| told.told(of, end)))?;
-        Ok(Arc::new(Self { topics, reader, writer }))
+        let (asking, insync) = (topics.asking.clone(), options.min_insync as usize);
+        let names: Vec<String> = Topic::ALL.iter().map(|topic| options.topic(*topic)).collect();
+        let answers = move || asking.takes_appends(&names, insync);
+        let writer = Writer::new(options, Arc::new(move |of, end| told.told(of, end)), answers)?;
+        Ok(Arc::new(Self { topics, reader, writer, lags: Lags::default() }))
+    }
+
+    /// The [`KafkaLog::identity`] of the log that [`KafkaLog::open`] would open, changing nothing: whoever keeps offsets can
+    /// refuse another log before topics are made in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the options cannot be; [`ErrorKind::Retry`] when the cluster does not answer in time.
+    pub async fn identify(options: &KafkaOptions) -> Result<String> {
+        options.check()?;
+        identity(options, &Asking::new(options)?).await
     }
 
     /// Looks a cluster over, changing nothing: brokers, topics that are missing, and every setting under which what was
@@ -83,7 +109,7 @@ impl KafkaLog {
         connect(options)?.look_over().await
     }
 
-    /// Joins a consumer group over topics of this log; what to work on arrives through [`KafkaMember::assignment`].
+    /// Joins a consumer group over topics of this log; what to work on arrives through [`Member::assignment`](millrace_log::Member::assignment).
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when the options cannot be; [`ErrorKind::Retry`] when no thread can be had.
@@ -91,12 +117,13 @@ impl KafkaLog {
         KafkaMember::join(&self.topics.options, group)
     }
 
-    /// How far a group is behind, in records, for every partition of which it reported how far it is.
+    /// How far a group is behind, in records, for every partition of which it reported how far it is: five seconds old at
+    /// most, as is an error. Two requests and one per broker at worst, five seconds; for any number of callers.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when the options cannot be; [`ErrorKind::Retry`] when the cluster does not answer in time.
     pub async fn lag(&self, group: &GroupOptions) -> Result<BTreeMap<TopicPartition, Offset>> {
-        group::lag(&self.topics.options, group, &self.topics.asking).await
+        self.lags.of(&self.topics.options, group, &self.topics.asking).await
     }
 
     /// What tells this log from every other: the cluster, as it names itself, and the prefix.
@@ -104,9 +131,13 @@ impl KafkaLog {
     /// # Errors
     /// [`ErrorKind::Retry`] when the cluster does not answer in time.
     pub async fn identity(&self) -> Result<String> {
-        let cluster = self.topics.asking.cluster().await?;
-        Ok(format!("kafka {cluster}/{}", self.topics.options.prefix))
+        identity(&self.topics.options, &self.topics.asking).await
     }
+}
+
+async fn identity(options: &KafkaOptions, asking: &Asking) -> Result<String> {
+    let cluster = asking.cluster().await?;
+    Ok(format!("kafka {cluster}/{}", options.prefix))
 }
 
 impl Drop for KafkaLog {
@@ -119,7 +150,7 @@ fn connect(options: &KafkaOptions) -> Result<Topics> {
     options.check()?;
     let admin = AdminClient::from_config_and_context(&options.client("admin"), Context::default());
     let admin = admin.map_err(|error| unusable("a client for administration", error))?;
-    Ok(Topics { options: options.clone(), asking: Asking::new(options)?, admin })
+    Ok(Topics { options: options.clone(), asking: Asking::new(options)?, admin: Aside::new(admin) })
 }
 
 #[async_trait]
@@ -175,13 +206,15 @@ impl EventLog for KafkaLog {
         self.topics.options.partitions
     }
 
-    /// False from a failed append until there is a new producer, and after [`EventLog::close`].
+    /// False while an append waits for three seconds or longer; from one that failed, or from when no broker can be reached,
+    /// until a record is acknowledged or the cluster answers that it takes appends again; and after [`EventLog::close`].
     fn healthy(&self) -> bool {
         self.writer.healthy()
     }
 
-    /// Stops taking appends, waits for those that were taken (at most as long as an append may take), and ends every
-    /// thread. Blocks until then; dropping does the same.
+    /// Stops taking appends, waits for those that were taken (two and a half seconds at most: the rest is told to retry),
+    /// and ends every client. Blocks until then, five seconds at most: what a cluster that hangs holds up ends alone.
+    /// Dropping does the same, and ends the clients that ask: a second and a half more at most.
     fn close(&self) {
         self.writer.close();
         self.reader.close();

@@ -9,6 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, Resour
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::asking::Asking;
+use crate::closing::Aside;
 use crate::context::{Context, failed};
 use crate::headers::HEADERS_BYTES_MAX;
 use crate::options::KafkaOptions;
@@ -55,7 +56,7 @@ struct Found {
 pub(crate) struct Topics {
     pub(crate) options: KafkaOptions,
     pub(crate) asking: Asking,
-    pub(crate) admin: AdminClient<Context>,
+    pub(crate) admin: Aside<AdminClient<Context>>,
 }
 
 impl Topics {

@@ -20,8 +20,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer,
 use tokio::sync::oneshot;
 
 use crate::asking::number;
+use crate::closing::{WRITER_CLOSE_MAX, within};
 use crate::context::{Context, failed, unusable};
 use crate::headers::all_of;
+use crate::health::{Health, STALL};
 use crate::options::KafkaOptions;
 use crate::topics::RECORD_BYTES_MAX;
 use crate::wire::timestamp_of;
@@ -31,7 +33,9 @@ const QUEUED_RECORD_BYTES: usize = 64;
 /// How often a producer's thread looks whether it is doomed.
 const LOOK: Duration = Duration::from_millis(20);
 /// How many looks a doomed producer gets to report what was dropped.
-const LAST_LOOKS: usize = 100;
+const LAST_LOOKS: usize = 50;
+/// For how long at most a log that closes sees off appends: with the last looks it is less than [`WRITER_CLOSE_MAX`].
+const SEE_OFF_MAX: Duration = Duration::from_millis(2500);
 /// How many producers there may be at once: the one in use, and doomed ones that are not gone yet.
 const PRODUCERS_MAX: usize = 3;
 
@@ -40,6 +44,7 @@ pub(crate) struct Writer {
     options: KafkaOptions,
     queue: Arc<Mutex<Queued>>,
     current: Mutex<Current>,
+    health: Arc<Health>,
     told: Told,
 }
 
@@ -57,10 +62,14 @@ struct Current {
 }
 
 impl Writer {
-    pub(crate) fn new(options: KafkaOptions, told: Told) -> Result<Self> {
-        let writer = Self { options, queue: Arc::default(), current: Mutex::default(), told };
+    /// `answers` asks whether the cluster is as appends need it.
+    pub(crate) fn new(options: KafkaOptions, told: Told, answers: impl Fn() -> bool + Send + 'static) -> Result<Self> {
+        let health = Arc::<Health>::default();
+        let writer = Self { options, queue: Arc::default(), current: Mutex::default(), health, told };
         // The first one now: a configuration that cannot be is an error of opening.
         drop(writer.instance()?);
+        let watching = writer.health.watch(answers)?;
+        writer.lock().threads.push(watching);
         Ok(writer)
     }
 
@@ -68,11 +77,17 @@ impl Writer {
     pub(crate) async fn append(&self, batch: Vec<Append>) -> Result<Vec<Offset>> {
         let held = self.hold(&batch)?;
         let instance = self.instance()?;
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let call = Arc::new(Call::new(&batch, held, answer, self.told.clone()));
         instance.send(&batch, &call, &self.options);
         drop(batch);
-        match tokio::time::timeout(self.options.append_timeout, answered).await {
+        let stall = STALL.min(self.options.append_timeout);
+        let mut in_time = tokio::time::timeout(stall, &mut answered).await;
+        let _stalled = in_time.is_err().then(|| self.health.stalled());
+        if in_time.is_err() {
+            in_time = tokio::time::timeout(self.options.append_timeout - stall, answered).await;
+        }
+        match in_time {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Error::new(ErrorKind::Retry, "the log was closed while it took an append")),
             Err(_) => {
@@ -84,27 +99,31 @@ impl Writer {
         }
     }
 
-    /// True while there is a producer that is not doomed.
     pub(crate) fn healthy(&self) -> bool {
-        let current = self.lock();
-        !current.closed && current.producer.as_ref().is_some_and(|instance| instance.shared.doomed.get().is_none())
+        self.health.is_well() && !self.lock().closed
     }
 
-    /// Takes no more appends, sees off those that were taken, and ends. Blocks until then, at most for the time-outs.
+    /// Takes no more appends, sees off those that were taken, and ends. Blocks until then, at most [`WRITER_CLOSE_MAX`].
     pub(crate) fn close(&self) {
+        self.health.close();
         let threads = {
             let mut current = self.lock();
             current.closed = true;
             if let Some(instance) = current.producer.take() {
-                instance.shared.leave(self.options.append_timeout);
+                instance.shared.leave(self.options.append_timeout.min(SEE_OFF_MAX));
             }
             std::mem::take(&mut current.threads)
         };
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a producer's thread ended with a panic");
-            }
+        if threads.is_empty() {
+            return;
         }
+        within(WRITER_CLOSE_MAX, "the producers", move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a producer's thread ended with a panic");
+                }
+            }
+        });
     }
 
     /// Takes room in the queue until the last delivery report of the call.
@@ -143,10 +162,11 @@ impl Writer {
         }
         current.producer = None;
         current.threads.retain(|thread| !thread.is_finished());
-        if current.threads.len() >= PRODUCERS_MAX {
+        // One of them watches the cluster.
+        if current.threads.len() > PRODUCERS_MAX {
             return Err(Error::new(ErrorKind::Retry, "cannot append now: the last producers are still ending"));
         }
-        let (instance, thread) = Instance::start(&self.options)?;
+        let (instance, thread) = Instance::start(&self.options, self.health.clone())?;
         current.producer = Some(instance.clone());
         current.threads.push(thread);
         Ok(instance)
@@ -252,9 +272,9 @@ struct Instance {
 }
 
 /// What callers, delivery reports and the thread of one producer share.
-#[derive(Default)]
 struct Shared {
     context: Context,
+    health: Arc<Health>,
     /// Why no more may be sent. Once set it stays.
     doomed: OnceLock<String>,
     /// Set when the log closes: how many looks are left to see off what was taken.
@@ -264,6 +284,11 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(health: Arc<Health>) -> Self {
+        let (doomed, leaving, closed) = Default::default();
+        Self { context: Context::default(), health, doomed, leaving, closed }
+    }
+
     fn leave(&self, within: Duration) {
         let looks = usize::try_from(within.as_millis() / LOOK.as_millis()).unwrap_or(usize::MAX);
         self.leaving.store(looks.max(1), Ordering::Release);
@@ -272,13 +297,14 @@ impl Shared {
     fn doom(&self, why: String) {
         if self.doomed.set(why).is_ok() {
             tracing::warn!(why = self.doomed.get(), "the producer is replaced");
+            self.health.failed();
         }
     }
 }
 
 impl Instance {
-    fn start(options: &KafkaOptions) -> Result<(Arc<Self>, JoinHandle<()>)> {
-        let shared = Arc::<Shared>::default();
+    fn start(options: &KafkaOptions, health: Arc<Health>) -> Result<(Arc<Self>, JoinHandle<()>)> {
+        let shared = Arc::new(Shared::new(health));
         let mut config = options.client("producer");
         let request_ms = (options.append_timeout.as_millis() / 3).clamp(100, 10_000).to_string();
         config
@@ -369,7 +395,8 @@ fn run(producer: &BaseProducer<Reports>, shared: &Shared) {
             shared.leaving.store(leaving - 1, Ordering::Release);
         }
     }
-    shared.doom("the log is closed".to_owned());
+    // Nothing failed when the log closes. It is set already when something did.
+    drop(shared.doomed.set("the log is closed".to_owned()));
     *shared.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
     producer.purge(PurgeConfig::default().queue().inflight());
     for _ in 0..LAST_LOOKS {
@@ -390,8 +417,10 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.0.context.note(&error, reason);
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.0.doom(reason.to_owned());
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => self.0.doom(reason.to_owned()),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.0.health.suspect(),
+            _ => {}
         }
     }
 }
@@ -401,7 +430,10 @@ impl ProducerContext<NoCustomPartitioner> for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
         match result {
-            Ok(message) => sent.call.delivered(sent.nth, message.offset()),
+            Ok(message) => {
+                self.0.health.delivered();
+                sent.call.delivered(sent.nth, message.offset());
+            }
             Err((error, _)) => {
                 let to = sent.call.to[sent.nth];
                 self.0.doom(format!("a record for {to} failed: {error}"));

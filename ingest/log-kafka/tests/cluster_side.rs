@@ -72,6 +72,16 @@ async fn another_number_of_partitions_is_refused() {
 }
 
 #[tokio::test]
+async fn a_log_is_identified_without_making_it() {
+    let Some(options) = cluster::options() else { return };
+    let identity = KafkaLog::identify(&options).await.unwrap();
+    assert!(identity.starts_with("kafka ") && identity.ends_with(&format!("/{}", options.prefix)), "{identity}");
+    let missing = KafkaLog::check(&options).await.unwrap();
+    assert_eq!(missing.iter().filter(|finding| finding.severity == Severity::Broken).count(), Topic::ALL.len());
+    assert_eq!(KafkaLog::open(options).await.unwrap().identity().await.unwrap(), identity);
+}
+
+#[tokio::test]
 async fn topics_are_not_made_unasked() {
     let Some(options) = cluster::options() else { return };
     let error = KafkaLog::open(KafkaOptions { create_topics: false, ..options }).await.map(|_| ()).unwrap_err();
@@ -284,4 +294,7 @@ async fn closing_sees_off_what_was_taken() {
     .unwrap();
     assert_eq!(appending.await.unwrap().unwrap(), [0]);
     assert_eq!(log.append(vec![append(1, "v")]).await.unwrap_err().kind(), ErrorKind::Retry);
+    assert!(!log.healthy());
+    let read = log.read(OF, 0, 1000).await.unwrap_err();
+    assert!(read.kind() == ErrorKind::Retry && read.to_string().contains("closed"), "{read}");
 }

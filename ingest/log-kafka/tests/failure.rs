@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "failure/members.rs"]
+mod members;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +14,7 @@ use bytes::Bytes;
 use millrace_engines::kafka::Kafka;
 use millrace_events::{LogTime, Topic, TopicPartition};
 use millrace_log::{Append, ErrorKind, EventLog, Offset, Record};
-use millrace_log_kafka::{KafkaLog, KafkaOptions};
+use millrace_log_kafka::{GroupOptions, KafkaLog, KafkaOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
 const BROKERS: u32 = 3;
@@ -225,6 +228,8 @@ async fn without_brokers_everything_is_told_to_retry_and_with_them_it_works_agai
         tokio::time::timeout(timeout * 8, waiter).await.is_ok_and(|waited| waited.unwrap().is_err()),
         "and a waiter, when it asks again"
     );
+    let answer = tokio::time::timeout(timeout * 4, log.lag(&GroupOptions::default())).await.expect("and the lag");
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Retry);
     let opened = KafkaLog::open(KafkaOptions { request_timeout: timeout, ..options(kafka, "away") }).await;
     assert_eq!(opened.map(|_| ()).unwrap_err().kind(), ErrorKind::Retry);
     kafka.restart(&[0, 1, 2]);
@@ -238,4 +243,75 @@ async fn without_brokers_everything_is_told_to_retry_and_with_them_it_works_agai
     assert!(log.healthy());
     let values: Vec<_> = read_all(&log, of).await.into_iter().map(|record| record.value).collect();
     assert!(values.len() >= acknowledged && values[0] == "before" && values[values.len() - 1] == "after", "{values:?}");
+}
+
+async fn until_health(log: &KafkaLog, well: bool) {
+    let reached = async {
+        while log.healthy() != well {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let what = if well { "well" } else { "unhealthy" };
+    tokio::time::timeout(LONG, reached).await.unwrap_or_else(|_| panic!("the log should be {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_told_before_an_append_fails_and_without_any() {
+    let Some(mut cluster) = cluster().await else { return };
+    let kafka = cluster.as_mut().unwrap();
+    let of = TopicPartition::new(Topic::Actions, 0);
+    // No append is given up while this test runs.
+    let log = open(KafkaOptions { append_timeout: LONG * 2, ..options(kafka, "health") }).await;
+    log.append(vec![record(of, "before")]).await.unwrap();
+    assert!(log.healthy());
+    (0..BROKERS as usize).for_each(|nth| kafka.suspend(nth));
+    let appending = tokio::spawn({
+        let log = log.clone();
+        async move { log.append(vec![record(of, "meanwhile")]).await }
+    });
+    until_health(&log, false).await;
+    assert!(!appending.is_finished());
+    (0..BROKERS as usize).for_each(|nth| kafka.resume(nth));
+    until_health(&log, true).await;
+    assert_eq!(appending.await.unwrap().unwrap(), [1]);
+    // Nobody appends, and the client alone notices.
+    (0..BROKERS as usize).for_each(|nth| kafka.kill(nth));
+    until_health(&log, false).await;
+    kafka.restart(&[0, 1, 2]);
+    until_health(&log, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_does_not_wait_for_a_cluster_that_hangs() {
+    /// What the documentation says, and a little.
+    const CLOSE_MAX: Duration = Duration::from_millis(5_500);
+    let Some(cluster) = cluster().await else { return };
+    let kafka = cluster.as_ref().unwrap();
+    let of = TopicPartition::new(Topic::Actions, 0);
+    let log = open(options(kafka, "closing")).await;
+    log.append(vec![record(of, "before")]).await.unwrap();
+    assert_eq!(log.read(of, 0, 1000).await.unwrap().len(), 1);
+    let member = log.join(&GroupOptions::default()).unwrap();
+    let waiting = tokio::spawn({
+        let log = log.clone();
+        async move { log.wait(of, 1).await }
+    });
+    (0..BROKERS as usize).for_each(|nth| kafka.suspend(nth));
+    let appending = tokio::spawn({
+        let log = log.clone();
+        async move { log.append(vec![record(of, "meanwhile")]).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let bounded = |what: &'static str, call: Box<dyn FnOnce() + Send>| async move {
+        tokio::time::timeout(CLOSE_MAX, tokio::task::spawn_blocking(call)).await.expect(what).unwrap();
+    };
+    bounded("a member should leave in time", Box::new(move || drop(member))).await;
+    let closing = log.clone();
+    bounded("the log should close in time", Box::new(move || closing.close())).await;
+    let answer = tokio::time::timeout(LONG, appending).await.expect("what was taken is answered").unwrap();
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Retry);
+    let waited = tokio::time::timeout(LONG, waiting).await.expect("whoever waits is sent away").unwrap();
+    assert_eq!(waited.unwrap_err().kind(), ErrorKind::Retry);
+    bounded("the log should end in time", Box::new(move || drop(log))).await;
+    (0..BROKERS as usize).for_each(|nth| kafka.resume(nth));
 }

@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_events::{LogTime, Topic, TopicPartition};
-use millrace_log::{Append, Assignment, EventLog};
+use millrace_log::conformance::group::Harness;
+use millrace_log::{Append, Assignment, EventLog, Member};
 use millrace_log_kafka::{GroupOptions, KafkaLog, KafkaMember, KafkaOptions};
 
 const PARTITIONS: u32 = 4;
@@ -23,7 +25,12 @@ async fn log() -> Option<(KafkaOptions, Arc<KafkaLog>)> {
 }
 
 fn group() -> GroupOptions {
-    GroupOptions { topics: vec![Topic::Actions, Topic::UserEvents], ..GroupOptions::default() }
+    GroupOptions {
+        topics: vec![Topic::Actions, Topic::UserEvents],
+        // The shortest that brokers take: members hear of each other five times in it.
+        session_timeout: Duration::from_secs(6),
+        ..GroupOptions::default()
+    }
 }
 
 fn all() -> BTreeSet<TopicPartition> {
@@ -31,19 +38,24 @@ fn all() -> BTreeSet<TopicPartition> {
     of(Topic::Actions).chain(of(Topic::UserEvents)).collect()
 }
 
+fn record_of(to: TopicPartition) -> Append {
+    Append { to, time: LogTime(1), key: Bytes::new(), value: Bytes::from_static(b"v") }
+}
+
 /// Waits for an assignment like this, releasing what it does not hold on the way.
-async fn until(member: &mut KafkaMember, wanted: impl Fn(&Assignment) -> bool) -> Assignment {
+async fn until(member: &KafkaMember, wanted: impl Fn(&Assignment) -> bool) -> Assignment {
     let mut epoch = 0;
+    let mut assignment = member.assignment();
     let reached = async {
         loop {
-            let now = member.assignment().borrow_and_update().clone();
+            let now = assignment.borrow_and_update().clone();
             assert!(now.epoch >= epoch, "the epoch rises with every change");
             epoch = now.epoch;
             if wanted(&now) {
                 return now;
             }
             member.released(epoch);
-            member.assignment().changed().await.unwrap();
+            assignment.changed().await.unwrap();
         }
     };
     tokio::time::timeout(LONG, reached).await.expect("the group should share its partitions out")
@@ -53,51 +65,42 @@ fn set(assignment: &Assignment) -> BTreeSet<TopicPartition> {
     assignment.partitions.iter().copied().collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_member_has_everything() {
-    let Some((_, log)) = log().await else { return };
-    let mut member = log.join(&group()).unwrap();
-    let has = until(&mut member, |now| !now.partitions.is_empty()).await;
-    assert_eq!(set(&has), all());
+struct Cluster {
+    log: Arc<KafkaLog>,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_moves_is_closed_before_it_is_given_and_the_rest_stays() {
-    let Some((_, log)) = log().await else { return };
-    let mut first = log.join(&group()).unwrap();
-    until(&mut first, |now| set(now) == all()).await;
-    let mut second = log.join(&group()).unwrap();
-    // The first is told what to close, and takes its time.
-    let kept = until(&mut first, |now| now.partitions.len() == all().len() / 2).await;
-    let early =
-        tokio::time::timeout(Duration::from_secs(2), second.assignment().wait_for(|now| !now.partitions.is_empty()));
-    assert!(early.await.is_err(), "nothing is given before it is closed");
-    first.released(kept.epoch);
-    let given = until(&mut second, |now| !now.partitions.is_empty()).await;
-    assert_eq!(&set(&given) | &set(&kept), all());
-    assert!(set(&given).is_disjoint(&set(&kept)));
-    assert_eq!(set(&first.assignment().borrow()), set(&kept), "what stays never stopped");
-    drop(second);
-    until(&mut first, |now| set(now) == all()).await;
+#[async_trait]
+impl Harness for Cluster {
+    fn partitions(&self) -> Vec<TopicPartition> {
+        all().into_iter().collect()
+    }
+
+    async fn join(&self) -> Box<dyn Member> {
+        Box::new(self.log.join(&group()).unwrap())
+    }
 }
+
+millrace_log::group_conformance!({
+    let Some((_, log)) = log().await else { return };
+    Cluster { log }
+});
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_closed_in_time_is_given_all_the_same() {
     let Some((_, log)) = log().await else { return };
-    let mut first = log.join(&GroupOptions { release_timeout: Duration::from_secs(1), ..group() }).unwrap();
-    until(&mut first, |now| set(now) == all()).await;
-    let mut second = log.join(&group()).unwrap();
-    until(&mut second, |now| now.partitions.len() == all().len() / 2).await;
+    let first = log.join(&GroupOptions { release_timeout: Duration::from_secs(1), ..group() }).unwrap();
+    until(&first, |now| set(now) == all()).await;
+    let second = log.join(&group()).unwrap();
+    until(&second, |now| now.partitions.len() == all().len() / 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_reads_nothing_and_its_offsets_are_reports() {
     let Some((_, log)) = log().await else { return };
     let of = TopicPartition::new(Topic::Actions, 1);
-    let record = Append { to: of, time: LogTime(1), key: Bytes::new(), value: Bytes::from_static(b"v") };
-    log.append(vec![record; 10]).await.unwrap();
-    let mut member = log.join(&group()).unwrap();
-    until(&mut member, |now| set(now) == all()).await;
+    log.append(vec![record_of(of); 10]).await.unwrap();
+    let member = log.join(&group()).unwrap();
+    until(&member, |now| set(now) == all()).await;
     member.report(of, 7);
     member.report(TopicPartition::new(Topic::Actions, 0), 0);
     // Leaving commits what was reported last.
@@ -107,6 +110,15 @@ async fn a_group_reads_nothing_and_its_offsets_are_reports() {
     assert_eq!(lag.get(&TopicPartition::new(Topic::Actions, 0)), Some(&0));
     assert_eq!(lag.get(&TopicPartition::new(Topic::Actions, 2)), None, "nobody said anything of it");
     assert_eq!(log.read(of, 0, 1000).await.unwrap().len(), 10);
+    // An answer holds for seconds, however many ask, and no longer.
+    log.append(vec![record_of(of); 5]).await.unwrap();
+    assert_eq!(log.lag(&group()).await.unwrap(), lag);
+    let newer = async {
+        while log.lag(&group()).await.unwrap().get(&of) != Some(&8) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(LONG, newer).await.expect("the lag is asked for again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

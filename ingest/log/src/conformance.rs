@@ -3,6 +3,8 @@
 //! A backend implements [`Harness`] and stamps every law as a test with [`event_log_conformance!`](crate::event_log_conformance).
 //! A law panics where a backend breaks it. Laws never measure time: one that waits for ever is for the test runner to end.
 
+pub mod group;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -24,7 +24,7 @@ use millrace_events::{LogTime, TopicPartition};
 pub use clock::{Clock, ReplayClock, WallClock};
 pub use error::{Error, ErrorKind};
 pub use fjall_log::{FjallLog, FjallLogOptions};
-pub use group::{Assignment, Group, Membership};
+pub use group::{Assignment, Group, Member, Membership};
 
 /// The result of every call here.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millrace_events::{Envelope, Kind, LogTime, Topic, TopicPartition, decode};
+use millrace_failpoints::reach;
 use millrace_log::{EventLog, Offset, Record};
 use millrace_warehouse::{Block, Source, Table, Warehouse};
 
@@ -94,7 +95,9 @@ pub struct ArchiveSeams {
     pub timer: Arc<dyn Timer>,
 }
 
-/// Fills the warehouse. One for a deployment is enough; a second one would only be refused.
+/// Fills the warehouse from the partitions that are worked on here: those of the board. The slates of a partition belong to
+/// whoever works on its actions, dead letters to whoever works on the first. Should two processes believe that a partition
+/// is theirs, the warehouse refuses one of them.
 pub struct Archiver {
     seams: ArchiveSeams,
     generation: u32,
@@ -107,7 +110,12 @@ pub struct Archiver {
     maintenance: tokio::sync::Mutex<()>,
     places: Mutex<BTreeMap<(Table, TopicPartition), Place>>,
     rounds: AtomicU32,
+    /// Whose partitions `places` knows.
+    owned: Mutex<Owned>,
 }
+
+/// The partitions of the board, by the tables that they lead to.
+type Owned = BTreeSet<(Table, TopicPartition)>;
 
 /// Where a partition stands in a table.
 #[derive(Clone, Copy, Debug, Default)]
@@ -139,6 +147,7 @@ impl Archiver {
             maintenance: tokio::sync::Mutex::default(),
             places: Mutex::default(),
             rounds: AtomicU32::new(0),
+            owned: Mutex::default(),
         }
     }
 
@@ -146,6 +155,8 @@ impl Archiver {
     pub async fn run(&self) {
         let mut known = false;
         loop {
+            // What moves here may have been archived by another since.
+            known &= *self.owned() == self.board_owns();
             let done = if known { self.round().await } else { self.resume().await.map(|()| true) };
             let rest = match done {
                 Ok(more) => {
@@ -206,17 +217,19 @@ impl Archiver {
         self.status().clone()
     }
 
-    /// Every action up to this log time is in the table of events, as of the last round; `None` before the first.
+    /// Every action up to this log time is in the table of events, as of the last round; `None` before the first, and where
+    /// some partitions were never worked on here.
     pub fn as_of(&self) -> Option<LogTime> {
         self.status().as_of
     }
 
     /// Asks the warehouse where every partition stands.
     async fn resume(&self) -> Result<()> {
+        let owned = self.board_owns();
         let mut places = BTreeMap::new();
         for (table, topic) in SOURCES {
             let recorded = self.seams.warehouse.recorded(table).await?;
-            for of in partitions(topic, self.seams.log.partitions()) {
+            for of in partitions(topic, self.seams.log.partitions()).filter(|of| owned.contains(&(table, *of))) {
                 let at = match recorded.get(&self.source(of)) {
                     Some(&at) => at,
                     // Where no job needs its records, a log that was trimmed is archived from where it begins.
@@ -230,7 +243,26 @@ impl Archiver {
             }
         }
         *self.places() = places;
+        *self.owned() = owned;
         Ok(())
+    }
+
+    fn board_owns(&self) -> Owned {
+        let board = self.seams.board.all();
+        let mut owned = Owned::new();
+        for (table, topic) in SOURCES {
+            for of in partitions(topic, self.seams.log.partitions()) {
+                let worked = if is_worked(table) { of } else { TopicPartition::new(Topic::Actions, of.partition) };
+                if board.contains_key(&worked) {
+                    owned.insert((table, of));
+                }
+            }
+        }
+        owned
+    }
+
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses to go on where the warehouse and the log are not of one piece: rows would be missing, or there twice.
@@ -278,7 +310,7 @@ impl Archiver {
         let count = topic.partitions(self.seams.log.partitions());
         let first = self.rounds.fetch_add(1, Ordering::Relaxed) % count;
         for of in (0..count).map(|nth| TopicPartition::new(topic, (first + nth) % count)) {
-            let place = self.places().get(&(table, of)).copied().unwrap_or_default();
+            let Some(place) = self.places().get(&(table, of)).copied() else { continue };
             let end = self.end(table, of).await?;
             if place.scanned >= end {
                 continue;
@@ -296,7 +328,9 @@ impl Archiver {
             }
         }
         if !blocks.is_empty() {
+            reach("archive-cut");
             self.seams.warehouse.commit(table, blocks).await?;
+            reach("archive-committed");
         }
         for (of, place) in after {
             self.archived.set(of, place.recorded);
@@ -327,9 +361,12 @@ impl Archiver {
     /// Puts together what [`Archiver::report`] says.
     async fn refresh(&self) -> Result<()> {
         let places = self.places().clone();
-        let mut status = ArchiveStatus { is_known: !places.is_empty(), ..ArchiveStatus::default() };
+        let is_current = !places.is_empty() && *self.owned() == self.board_owns();
+        let mut status = ArchiveStatus { is_known: is_current, ..ArchiveStatus::default() };
         let mut as_of: Option<LogTime> = None;
-        let mut is_known = true;
+        // Of partitions that others work on nobody here knows how far they are archived.
+        let mut is_known =
+            partitions(Topic::Actions, self.seams.log.partitions()).all(|of| places.contains_key(&(Table::Events, of)));
         for ((table, of), place) in places {
             let end = match table {
                 // What is not committed has led to no row yet.
@@ -338,8 +375,7 @@ impl Archiver {
             };
             let mut lag = self.owed(table, of, place.scanned..end).await?;
             if table == Table::EngagementWindows {
-                // What is applied and not committed may have closed windows.
-                lag += self.seams.board.get(of).map_or(0, |status| status.applied.saturating_sub(status.committed));
+                lag += self.seams.board.get(of).map_or(0, |status| status.owed);
             }
             status.tables.entry(table).or_default().lag += lag;
             status.lag += lag;

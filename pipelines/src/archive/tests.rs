@@ -217,7 +217,7 @@ async fn closed_windows_wait_in_the_state_until_they_are_rows() {
 }
 
 #[tokio::test]
-async fn slates_and_dead_letters_are_rows_without_any_job() {
+async fn slates_and_dead_letters_are_rows_where_actions_are_worked_on() {
     let world = World::new();
     let candidate = |post: &str, filter: &str| ServedCandidate {
         post_id: post.to_owned(),
@@ -234,7 +234,11 @@ async fn slates_and_dead_letters_are_rows_without_any_job() {
     for letter in [named, DeadLetter::default()] {
         world.append(TopicPartition::new(Topic::DeadLetters, 0), letter.encode_to_vec()).await;
     }
-    world.archive(&world.archiver(ArchiveOptions::default())).await;
+    let archiver = world.archiver(ArchiveOptions::default());
+    world.archive(&archiver).await;
+    assert!(world.texts(Table::ServedSlates, "filter").is_empty(), "another process works on the actions");
+    world.settle().await;
+    world.archive(&archiver).await;
     assert_eq!(world.places(Table::ServedSlates), [(1, 0, 0), (1, 0, 1)]);
     assert_eq!(world.texts(Table::ServedSlates, "filter"), ["-", "seen"]);
     assert_eq!(world.texts(Table::DeadLetters, "id"), ["dead-letters-0-1", "x-1"]);

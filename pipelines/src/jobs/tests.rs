@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::stage_of;
-use crate::runner::{Board, Gate, Seams, Timer, Worker, WorkerOptions};
+use crate::runner::{Board, Gate, Seams, Stop, Timer, Worker, WorkerOptions};
 use crate::state::toy::ToyStateStore;
 
 const PARTITIONS: u32 = 2;
@@ -353,7 +353,7 @@ async fn a_commit_beyond_the_end_of_the_log_refuses_to_go_on() {
         bench.options.clone(),
         Board::new(),
     );
-    let error = worker.run().await;
+    let error = worker.run(&Stop::default()).await.unwrap_err();
     assert!(error.to_string().contains("restore the state from the same backup"), "{error}");
 }
 

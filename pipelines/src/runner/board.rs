@@ -15,6 +15,8 @@ pub struct PartitionStatus {
     pub committed: Offset,
     /// Everything below is applied, published and online: visible.
     pub applied: Offset,
+    /// How many rows of the warehouse follow from what is applied and not committed.
+    pub owed: u64,
     /// The clock of the partition.
     pub clock: Option<LogTime>,
     /// What it counted, by name.
@@ -47,6 +49,11 @@ impl Board {
     /// One partition's, as of now.
     pub fn get(&self, of: TopicPartition) -> Option<PartitionStatus> {
         self.lock().get(&of).cloned()
+    }
+
+    /// Forgets a partition that has moved away.
+    pub fn remove(&self, of: TopicPartition) {
+        self.lock().remove(&of);
     }
 
     pub(crate) fn update(&self, of: TopicPartition, change: impl FnOnce(&mut PartitionStatus)) {

@@ -2,9 +2,11 @@
 
 mod board;
 mod gate;
+mod stop;
 mod worker;
 
 pub use board::{Board, PartitionStatus};
 pub use gate::{Closed, Gate};
+pub use stop::Stop;
 pub(crate) use worker::chain;
 pub use worker::{Seams, Timer, Worker, WorkerOptions};

@@ -1,5 +1,6 @@
 //! One worker runs the jobs of one topic partition.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{Either, poll_immediate, select};
 use millrace_events::{Topic, TopicPartition};
+use millrace_failpoints::reach;
 use millrace_feature_store::{OnlineStore, OnlineWrite, Version, views};
 use millrace_log::{Append, ErrorKind, EventLog, Offset, Record};
 use prost::Message;
 
-use super::{Board, Gate};
+use super::{Board, Gate, Stop};
 use crate::archive::{
     Archived, ROWS_PER_VALUE, RowsValue, Swept, before, left_out_key, left_out_table, rows_key, rows_table, swept_key,
 };
@@ -86,6 +88,35 @@ impl Default for WorkerOptions {
     }
 }
 
+/// How far a worker goes.
+#[derive(Clone, Copy)]
+enum Goal<'a> {
+    /// To this offset.
+    Offset(Offset),
+    /// Until it is told to stop.
+    Stop(&'a Stop),
+}
+
+impl Goal<'_> {
+    fn offset(self) -> Option<Offset> {
+        match self {
+            Goal::Offset(end) => Some(end),
+            Goal::Stop(_) => None,
+        }
+    }
+
+    fn is_stopped(self) -> bool {
+        matches!(self, Goal::Stop(stop) if stop.is_set())
+    }
+
+    async fn stopped(self) {
+        match self {
+            Goal::Offset(_) => std::future::pending().await,
+            Goal::Stop(stop) => stop.wait().await,
+        }
+    }
+}
+
 /// Runs the jobs of one topic partition, exactly once by effect.
 ///
 /// One step is: read, apply, publish, await every acknowledgement, write online, then (now and then) commit state and
@@ -113,16 +144,16 @@ impl Worker {
         Self { of, generation, stage, seams, options, board }
     }
 
-    /// Runs until the future is dropped, or until the partition cannot go on: it has a new owner, or what is stored is
-    /// not what was written. Other failures are retried from the last commit, for ever.
-    pub async fn run(&self) -> Error {
+    /// Runs until `stop`, then commits and closes its state; or until the partition cannot go on: it has a new owner, or
+    /// what is stored is not what was written. Other failures are retried from the last commit, for ever.
+    ///
+    /// # Errors
+    /// Why the partition cannot go on.
+    pub async fn run(&self, stop: &Stop) -> Result<()> {
         let jobs = self.stage.jobs();
         self.board.update(self.of, |status| status.jobs = jobs);
         loop {
-            let error = match self.run_from_commit(None).await {
-                Ok(()) => continue,
-                Err(error) => error,
-            };
+            let Err(error) = self.run_from_commit(Goal::Stop(stop)).await else { return Ok(()) };
             let text = chain(&error);
             self.board.update(self.of, |status| {
                 status.error = Some(text.clone());
@@ -131,7 +162,12 @@ impl Worker {
             });
             if error.is_final() {
                 tracing::error!(partition = %self.of, error = text, "partition stopped");
-                return error;
+                return Err(error);
+            }
+            if stop.is_set() {
+                // What is not committed is done again by whoever comes next.
+                tracing::warn!(partition = %self.of, error = text, "partition ends at its last commit");
+                return Ok(());
             }
             tracing::warn!(partition = %self.of, error = text, "partition restarts from its last commit");
             self.seams.timer.pause(self.options.restart_pause).await;
@@ -143,40 +179,42 @@ impl Worker {
     /// # Errors
     /// The first failure.
     pub async fn run_until(&self, end: Offset) -> Result<()> {
-        self.run_from_commit(Some(end)).await
+        self.run_from_commit(Goal::Offset(end)).await
     }
 
-    async fn run_from_commit(&self, until: Option<Offset>) -> Result<()> {
+    async fn run_from_commit(&self, goal: Goal<'_>) -> Result<()> {
+        let until = goal.offset();
         let mut state = State::new(self.of, self.seams.states.open(self.of).await?);
         let mut next = state.offset();
         let bounds = self.seams.log.bounds(self.of).await?;
         if next > bounds.end {
             return Err(Error::BeyondEnd { of: self.of, committed: next, end: bounds.end });
         }
-        self.report(&mut state, next)?;
+        self.report(&mut state, next, 0)?;
         let (mut uncommitted, mut owed, mut swept) = (0, 0, 0);
         let mut writes = Writes::default();
         // Runs from the first record that is not committed.
         let mut age = None;
         loop {
-            if until.is_some_and(|end| next >= end) {
+            if until.is_some_and(|end| next >= end) || goal.is_stopped() {
                 self.commit(next, &mut state, &mut swept).await?;
-                return Ok(());
+                self.report(&mut state, next, 0)?;
+                return state.close().await;
             }
             if until.is_none() && self.seams.gate.is_closed() {
                 self.commit(next, &mut state, &mut swept).await?;
-                uncommitted = 0;
-                self.report(&mut state, next)?;
+                (uncommitted, owed, age) = (0, 0, None);
+                self.report(&mut state, next, owed)?;
                 self.seams.gate.pass(self.of).await;
             }
             let records = self.seams.log.read(self.of, next, self.options.read_bytes).await?;
             if records.is_empty() {
                 if uncommitted == 0 {
-                    self.wait(next).await?;
-                } else if self.idle(next).await? {
+                    self.wait(next, goal).await?;
+                } else if self.idle(next, goal).await? {
                     self.commit(next, &mut state, &mut swept).await?;
-                    (uncommitted, age) = (0, None);
-                    self.report(&mut state, next)?;
+                    (uncommitted, owed, age) = (0, 0, None);
+                    self.report(&mut state, next, owed)?;
                 }
                 continue;
             }
@@ -210,11 +248,10 @@ impl Worker {
             let timer = age.get_or_insert_with(|| self.seams.timer.pause(self.options.commit_every));
             let is_old = until.is_none() && poll_immediate(timer).await.is_some();
             if is_old || uncommitted >= self.options.commit_records || state.dirty() >= self.options.commit_keys {
-                age = None;
                 self.commit(next, &mut state, &mut swept).await?;
-                uncommitted = 0;
+                (uncommitted, owed, age) = (0, 0, None);
             }
-            self.report(&mut state, next)?;
+            self.report(&mut state, next, owed)?;
         }
     }
 
@@ -250,26 +287,36 @@ impl Worker {
                 *swept = archived;
             }
         }
-        state.commit(next).await
+        reach("runner-committing");
+        state.commit(next).await?;
+        reach("runner-committed");
+        Ok(())
     }
 
-    /// Waits for a record, or for the gate to close.
-    async fn wait(&self, next: Offset) -> Result<()> {
-        let closing = Box::pin(self.seams.gate.closing());
-        match select(self.seams.log.wait(self.of, next), closing).await {
+    /// Waits for a record, for the gate to close, or to be stopped.
+    async fn wait(&self, next: Offset, goal: Goal<'_>) -> Result<()> {
+        let disturbed = pin!(self.disturbed(goal));
+        match select(self.seams.log.wait(self.of, next), disturbed).await {
             Either::Left((waited, _)) => waited.map_err(Error::from),
             Either::Right(_) => Ok(()),
         }
     }
 
-    /// True when nothing came for a while.
-    async fn idle(&self, next: Offset) -> Result<bool> {
+    /// True when nothing came for a while, or when there is a reason not to wait for it.
+    async fn idle(&self, next: Offset, goal: Goal<'_>) -> Result<bool> {
         let wait = self.seams.log.wait(self.of, next);
-        let pause = self.seams.timer.pause(self.options.commit_idle);
+        let disturbed = pin!(self.disturbed(goal));
+        let pause = select(self.seams.timer.pause(self.options.commit_idle), disturbed);
         match select(wait, pause).await {
             Either::Left((waited, _)) => waited.map(|()| false).map_err(Error::from),
             Either::Right(_) => Ok(true),
         }
+    }
+
+    /// Resolves when the gate closes or the worker is told to stop.
+    async fn disturbed(&self, goal: Goal<'_>) {
+        let (closing, stopped) = (pin!(self.seams.gate.closing()), pin!(goal.stopped()));
+        select(closing, stopped).await;
     }
 
     /// Publishes, awaits every acknowledgement, then writes online: in this order, so that nobody sees a number whose
@@ -292,13 +339,16 @@ impl Worker {
                 value: letter.encode_to_vec().into(),
             });
         }
+        reach("runner-applied");
         if !batch.is_empty() {
             self.publish(batch).await?;
         }
+        reach("runner-published");
         writes.settle(|key| self.stage.value(key, state))?;
         let mut online = writes.take_online();
         online.extend(self.progress(next, state)?);
         self.seams.online.write(online).await?;
+        reach("runner-online");
         Ok(())
     }
 
@@ -327,16 +377,18 @@ impl Worker {
         }))
     }
 
-    fn report(&self, state: &mut State, next: Offset) -> Result<()> {
+    fn report(&self, state: &mut State, next: Offset, owed: usize) -> Result<()> {
         let clock = self.stage.clock(state)?;
         let counts = self.stage.counts(state)?;
         let committed = state.offset();
         self.board.update(self.of, |status| {
             status.committed = committed;
             status.applied = next;
+            status.owed = owed as u64;
             status.clock = clock;
             status.counts = counts;
             status.error = None;
+            status.stopped = false;
         });
         Ok(())
     }

@@ -75,7 +75,9 @@ impl StateStore for FjallStateStore {
 
     async fn peek(&self, of: TopicPartition, after: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let space = self.embedded.space(&space_name(of)).map_err(|e| failed("open", of, e))?;
-        let found = space.range(Bound::Excluded(after), Bound::Unbounded, limit).map_err(|e| failed("read", of, e))?;
+        let found = space
+            .range(Bound::Excluded(after.max(OFFSET_KEY)), Bound::Unbounded, limit)
+            .map_err(|e| failed("read", of, e))?;
         Ok(found.into_iter().map(|(k, v)| (Bytes::copy_from_slice(&k), Bytes::copy_from_slice(&v))).collect())
     }
 }
@@ -113,7 +115,7 @@ impl PartitionState for FjallPartition {
     fn scan(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let _mine = self.mine("read")?;
         // The offset's own key sorts before every other and is not part of the content.
-        let from = Bound::Excluded(after.unwrap_or(OFFSET_KEY));
+        let from = Bound::Excluded(after.unwrap_or(OFFSET_KEY).max(OFFSET_KEY));
         let found = self.space.range(from, Bound::Unbounded, limit).map_err(|e| failed("read", self.of, e))?;
         self.same_database("read")?;
         Ok(found.into_iter().map(|(k, v)| (Bytes::copy_from_slice(&k), Bytes::copy_from_slice(&v))).collect())
@@ -148,3 +150,6 @@ const REOPENED: &str = "the database was reopened after a failure: the partition
 fn failed(attempted: &'static str, of: TopicPartition, source: millrace_embedded::Error) -> Error {
     Error::State { attempted, of, source: Box::new(source) }
 }
+
+#[cfg(test)]
+mod tests;

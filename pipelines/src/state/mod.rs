@@ -1,12 +1,15 @@
 //! Job state: what the jobs of one topic partition remember, with the offset up to which they remember it.
 //!
-//! [`StateStore`] is the seam (fjall embedded, an object store in a cluster). [`State`] is what a job sees: typed values
+//! [`StateStore`] is the seam (fjall embedded, an object store in a cluster); `conformance` (feature `testing`) has one
+//! function per law. [`State`] is what a job sees: typed values
 //! by key, read through a bounded cache and written back together with the offset in one atomic commit.
 
 mod fjall;
 mod key;
 mod view;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 pub mod toy;
 
 use async_trait::async_trait;
@@ -25,16 +28,22 @@ pub type StateWrite = (Bytes, Option<Bytes>);
 
 /// Opens the state of a topic partition.
 ///
-/// Laws: opening fences every earlier opening of the same partition: its commits *and its reads* then answer
-/// [`crate::Error::Fenced`], because an owner that was replaced and reads what its successor committed would take its own
-/// unfinished records for duplicates; a commit is atomic; a commit that answered is never undone by a later one that was not durable; what is durable of the
-/// state was committed after everything published before it was durable.
+/// Laws:
+///
+/// - Opening fences every earlier opening of the same partition: its commits then answer [`crate::Error::Fenced`], and
+///   nothing of them is ever seen. Its reads answer that too, or exactly what was committed before the new opening, never
+///   anything of the successor: an owner that was replaced and reads what its successor committed would take its own
+///   unfinished records for duplicates. What it still reads of its own past leads only to outputs that are known already.
+/// - A commit is atomic: its writes and its offset together, or nothing. One that answered with an error other than
+///   `Fenced`, or whose future was dropped, may still have happened: whoever goes on opens the partition again.
+/// - A commit that answered is never undone by a later one that was not durable; what is durable of the state was committed
+///   after everything published before it was durable.
 #[async_trait]
 pub trait StateStore: Send + Sync + 'static {
     /// Takes the partition over and reads its state as of the last commit.
     ///
     /// # Errors
-    /// When the store cannot be read now.
+    /// [`crate::Error::Fenced`] when a still newer opening was faster; otherwise when the store cannot be read now.
     async fn open(&self, of: TopicPartition) -> Result<Box<dyn PartitionState>>;
 
     /// Up to `limit` committed pairs after `after`, in order of key, read beside whoever owns the partition: for the
@@ -68,7 +77,16 @@ pub trait PartitionState: Send + Sync {
     /// # Errors
     /// [`crate::Error::Fenced`] after a newer opening; otherwise when the store cannot be written now.
     async fn commit(&mut self, writes: Vec<StateWrite>, offset: Offset) -> Result<()>;
+
+    /// Ends what goes on for this partition in the background and leaves it so that its next owner opens it quickly: for a
+    /// partition that moves away. Commits are durable without it, and dropping the state instead costs only time.
+    ///
+    /// # Errors
+    /// When that cannot be done now: nothing that was committed is lost, and the partition can be opened anywhere.
+    async fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// The reserved key that holds the offset, in stores that keep it beside the values.
-pub(crate) const OFFSET_KEY: &[u8] = &[0];
+/// The reserved key that holds the offset, in stores that keep it beside the values. It sorts before every other.
+pub const OFFSET_KEY: &[u8] = &[0];

@@ -140,3 +140,6 @@ impl PartitionState for ToyPartition {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,6 +117,14 @@ impl State {
         self.dirty.len()
     }
 
+    /// Gives the partition up. What was not committed is gone.
+    ///
+    /// # Errors
+    /// As of [`PartitionState::close`].
+    pub async fn close(self) -> Result<()> {
+        self.store.close().await
+    }
+
     /// The one value that every record touches. It has no key to look up and is written with every commit.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use millrace_feature_store::online::toy::ToyStore;
 use millrace_feature_store::views::{TRENDS, WindowCounts};
 use millrace_log::toy::ToyLog;
 use millrace_log::{Append, EventLog};
-use millrace_pipelines::runner::{Board, Worker, WorkerOptions};
+use millrace_pipelines::runner::{Board, Stop, Worker, WorkerOptions};
 use millrace_pipelines::state::toy::ToyStateStore;
 use model::Sent;
 use prost::Message;
@@ -137,7 +137,8 @@ impl World {
                 let options = self.options();
                 let worker = Worker::new(of, GENERATION, stage, seams, options, self.board.clone());
                 self.executor.spawn(process, async move {
-                    worker.run().await;
+                    // It tells the board why it ends.
+                    let _ended = worker.run(&Stop::default()).await;
                 });
             }
         }

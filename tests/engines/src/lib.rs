@@ -8,6 +8,8 @@
 /// ClickHouse.
 pub mod clickhouse;
 pub mod kafka;
+pub mod minio;
+pub mod postgres;
 mod process;
 pub mod redis;
 

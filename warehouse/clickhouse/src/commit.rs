@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Date32Type;
+use millrace_failpoints::reach;
 use millrace_warehouse::tables::DATE_COLUMN;
 use millrace_warehouse::{Block, Error, ErrorKind, Offset, Result, Source, Table};
 use tokio::sync::Mutex;
@@ -49,6 +50,7 @@ async fn run(writers: &Writers, table: Table, blocks: Vec<Block>) -> Result<()> 
     if let Some(rows) = rows {
         server.insert(&format!("insert rows into {table}"), &insert_statement(table), rows).await?;
     }
+    reach("warehouse-stored");
     // Rows first: what is recorded is there.
     ledger::write(server, table, &blocks).await
 }

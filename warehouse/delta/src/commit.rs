@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use deltalake_core::kernel::Action;
 use futures::future::try_join_all;
+use millrace_failpoints::reach;
 use millrace_warehouse::{Block, Error, ErrorKind, Offset, Result, Source, Table};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -35,6 +36,7 @@ async fn run(table: &DeltaTable, blocks: Vec<Block>) -> Result<()> {
     let (kind, root, now) = (table.table, table.root.clone(), now_ms());
     let files = blocking(move || encode(kind, &root, &blocks, now)).await?;
     let added = store(table, files).await?;
+    reach("warehouse-stored");
     let mut actions = vec![log::commit_info("WRITE", now)];
     actions.extend(added.iter().map(|file| log::add(kind, file, true)));
     for (source, end) in &ends {

@@ -12,14 +12,14 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Args as ClapArgs, ValueEnum};
 use millrace_events::{ActionKind, Topic, TopicPartition, format_rfc3339};
-use millrace_pipelines::runner::WorkerOptions;
 use millrace_simulator::population::{Options as PopulationOptions, Population};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::client::{note, say};
-use crate::assemble::{self, Jobs, Status, Stores};
+use crate::assemble::{self, Status, Stores};
 use crate::config::{ClockMode, Config, ConfigArgs};
+use crate::jobs::Jobs;
 use crate::measure::{Usage, percentiles, stopwatch_us, usage};
 
 /// How many requests are in flight while load is driven.
@@ -109,7 +109,8 @@ impl Server {
             .stdin(Stdio::null())
             .spawn()
             .context("cannot start the platform")?;
-        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(IN_FLIGHT).build()?;
+        let http =
+            reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(IN_FLIGHT).build()?;
         let mut server = Self { child, url: format!("http://127.0.0.1:{port}"), http, ready_after: Duration::ZERO };
         loop {
             let ready = server.http.get(format!("{}/readyz", server.url)).send().await;
@@ -258,7 +259,7 @@ async fn ingest(args: &Args) -> anyhow::Result<()> {
 async fn fill(config: &Config, events: u64) -> anyhow::Result<()> {
     let stores = Stores::open(config).await?;
     let clock = assemble::clock(config, stores.log.as_ref()).await?;
-    let collector = assemble::collector(config, stores.log.clone(), clock);
+    let collector = assemble::collector(stores.log.clone(), clock, (Vec::new(), true));
     // One after the other: a replay's clock must see the events as they happened.
     for body in bodies(events, 500) {
         let request = millrace_collector::Request {
@@ -288,7 +289,7 @@ async fn jobs(args: &Args) -> anyhow::Result<()> {
     fill(&config, events).await?;
     let stores = Stores::open(&config).await?;
     let (before, begun) = (usage(std::process::id()).unwrap_or_default(), stopwatch_us());
-    let jobs = Jobs::start(&stores, &WorkerOptions::default(), &Default::default())?;
+    let jobs = Jobs::all(&stores, &Default::default())?;
     let status = Status::new(&stores, Some(&jobs), None);
     status.caught_up().await?;
     let took = Duration::from_micros(stopwatch_us() - begun);

@@ -126,6 +126,8 @@ impl Client {
             || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         let mut builder = reqwest::Client::builder()
             .timeout(Duration::from_secs(REQUEST_SECONDS_MAX))
+            // Nothing here speaks TLS, and on a machine without certificates looking for them would fail.
+            .tls_certs_only([])
             .user_agent(concat!("millrace/", env!("CARGO_PKG_VERSION")));
         if loopback {
             // A proxy that is set for the outside world does not know this machine.

@@ -4,9 +4,12 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
+use millrace_catalog::{Catalog, PostgresCatalog, PostgresOptions};
 use millrace_clickhouse::ClickHouseOptions;
+use millrace_log::{Clock, WallClock};
 use millrace_log_kafka::{KafkaLog, Severity};
 use millrace_redis::{RedisOnlineStore, RedisOptions};
+use millrace_slatedb::{SlateOptions, SlateStateStore};
 use serde::Serialize;
 
 use crate::commands::client::say;
@@ -72,6 +75,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut findings = log(&config).await;
     findings.extend(online(&config).await);
     findings.extend(warehouse(&config).await);
+    findings.extend(state(&config).await);
+    findings.extend(catalog(&config).await);
     for finding in &findings {
         say(&if args.json { serde_json::to_string(finding)? } else { finding.to_string() })?;
     }
@@ -153,4 +158,41 @@ async fn warehouse(config: &Config) -> Vec<Finding> {
         cure: finding.cure,
     });
     told.collect()
+}
+
+async fn state(config: &Config) -> Vec<Finding> {
+    const STORE: &str = "state";
+    let Backend::Engine { url, .. } = &config.state else { return vec![in_data_dir(STORE, config)] };
+    let checked = async { SlateStateStore::open(url, SlateOptions::default()).await?.check().await };
+    match checked.await {
+        Ok(()) => vec![Finding {
+            store: STORE,
+            level: Level::Fine,
+            what: format!("{} can be read and written, and refuses what is there already", config.state),
+            cure: None,
+        }],
+        Err(error) => vec![unreachable(STORE, &error)],
+    }
+}
+
+async fn catalog(config: &Config) -> Vec<Finding> {
+    const STORE: &str = "catalog";
+    let Backend::Engine { url, .. } = &config.catalog else { return vec![in_data_dir(STORE, config)] };
+    let catalog = match PostgresCatalog::open_lazy(url, PostgresOptions::default()) {
+        Ok(catalog) => catalog,
+        Err(error) => return vec![unreachable(STORE, &error)],
+    };
+    let told = catalog.check(WallClock.now().0 / 1_000).await.into_iter().map(|finding| Finding {
+        store: STORE,
+        level: match finding.level {
+            millrace_catalog::Level::Fine => Level::Fine,
+            millrace_catalog::Level::Warning => Level::Warning,
+            millrace_catalog::Level::Fault => Level::Fault,
+        },
+        what: finding.what,
+        cure: finding.cure,
+    });
+    let told = told.collect();
+    catalog.close().await;
+    told
 }

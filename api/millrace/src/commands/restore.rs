@@ -63,7 +63,7 @@ fn restore(src: &Path, dir: &Path) -> anyhow::Result<ExitCode> {
     make(dir)?;
     unfinished::begin(dir, Work::Restore)?;
     load(src, &manifest, &dir.join("db"))?;
-    copy(src, &manifest.warehouse, dir)?;
+    copy(src, manifest.catalog.iter().chain(&manifest.warehouse), dir)?;
     sync_dir(dir).with_context(|| format!("cannot sync {}", dir.display()))?;
     unfinished::end(dir)?;
     let seconds = (stopwatch_us() - begun) as f64 / 1e6;
@@ -147,8 +147,8 @@ fn write(embedded: &Arc<Embedded>, batch: &mut Batch) -> anyhow::Result<()> {
     Ok(embedded.write(std::mem::take(batch), Durability::Ordered)?)
 }
 
-/// Copies the warehouse. Not by links: the backup must not share a file with what is used.
-fn copy(src: &Path, files: &[Entry], dir: &Path) -> anyhow::Result<()> {
+/// Copies the warehouse and the catalog. Not by links: the backup must not share a file with what is used.
+fn copy<'a>(src: &Path, files: impl Iterator<Item = &'a Entry>, dir: &Path) -> anyhow::Result<()> {
     fs::create_dir(dir.join(WAREHOUSE)).with_context(|| format!("cannot make {WAREHOUSE} in {}", dir.display()))?;
     let mut folders = std::collections::BTreeSet::from([dir.join(WAREHOUSE)]);
     for file in files {

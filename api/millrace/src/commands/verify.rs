@@ -9,13 +9,13 @@ use millrace_embedded::{Embedded, Options as EmbeddedOptions};
 use millrace_feature_store::OnlineStore;
 use millrace_log::EventLog;
 use millrace_pipelines::archive::Archived;
-use millrace_pipelines::runner::WorkerOptions;
 use millrace_pipelines::verify::{Replay, Report};
 
 use crate::archive;
-use crate::assemble::{GENERATION, Jobs, Status, Stores};
+use crate::assemble::{GENERATION, Status, Stores};
 use crate::commands::client::{Place, note, say};
 use crate::config::Config;
+use crate::jobs::Jobs;
 
 /// Proves that what is shown is what the log says
 #[derive(ClapArgs, Clone, Debug)]
@@ -58,14 +58,15 @@ fn describe(report: &Report) -> String {
     )
 }
 
-async fn offline(config: &Config) -> anyhow::Result<Report> {
+/// Brings the jobs and the archive to the end of the log, then verifies. No server may run on it.
+pub(crate) async fn offline(config: &Config) -> anyhow::Result<Report> {
     let dir = config.database_dir();
     anyhow::ensure!(dir.is_dir(), "there is no data in {}", config.data_dir.display());
     let stores = Stores::open(config).await?;
     let warehouse = archive::open(config).await?;
     note("bringing the jobs and the archive to the end of the log");
     let archived = Archived::default();
-    let mut jobs = Jobs::start(&stores, &WorkerOptions::default(), &archived)?;
+    let mut jobs = Jobs::all(&stores, &archived)?;
     let archiver = archive::start(&stores, &mut jobs, warehouse.clone(), archived);
     let status = Status::new(&stores, Some(&jobs), Some(archiver));
     status.caught_up().await?;

@@ -19,7 +19,12 @@ async fn left(retention: Retention, topic: Topic, needed_from: Offset) -> Offset
         log.append(vec![record]).await.unwrap();
     }
     let clock = Arc::new(ReplayClock::new(LogTime(9 * DAY)));
-    let trimmer = Trimmer { log: log.clone(), clock, needed_from: Box::new(move |_| needed_from), retention };
+    let trimmer = Trimmer {
+        log: log.clone(),
+        clock,
+        needed_from: Box::new(move |_| needed_from),
+        retention: Box::new(move || retention),
+    };
     let found = trimmer.find(of, LogTime(4 * DAY)).await.unwrap();
     assert_eq!(found, 4, "the first record that is not older");
     trimmer.trim().await.unwrap();

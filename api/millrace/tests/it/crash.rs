@@ -11,15 +11,15 @@ use super::support::{Server, free_port, millrace, verify};
 /// Events per kill: about what goes in while the server lives, so that kills fall all over the import.
 const EVENTS_PER_KILL: u64 = 500;
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|v| v.parse().ok())
 }
 
 /// XorShift64*: delays need no more.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -30,10 +30,7 @@ impl Random {
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_during_an_import_lose_and_double_nothing() {
     let kills = number("MILLRACE_CRASH_KILLS").unwrap_or(50);
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = number("MILLRACE_CRASH_SEED").unwrap_or(clock | 1);
-    println!("{kills} kills, MILLRACE_CRASH_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random(seed());
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("events.ndjson");
     let events = kills * EVENTS_PER_KILL;
@@ -90,6 +87,14 @@ async fn kills_during_an_import_lose_and_double_nothing() {
     server.at_rest().await;
     server.kill();
     assert_eq!(verify(&rough), expected, "the present differs from that of a run without kills");
+}
+
+/// Where chance begins: told, so that it can be given again.
+pub(crate) fn seed() -> u64 {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let seed = number("MILLRACE_CRASH_SEED").unwrap_or(clock | 1);
+    println!("MILLRACE_CRASH_SEED={seed}");
+    seed
 }
 
 fn message_id(line: &str) -> String {

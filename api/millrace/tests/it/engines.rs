@@ -1,16 +1,13 @@
-//! The same events on Kafka, Redis and ClickHouse as in a data directory: the same present, the same answers, also when the
+//! The same events on Kafka, Redis, ClickHouse, S3 and Postgres as in a data directory: the same present, the same answers, also when the
 //! server is killed, when Redis forgets everything, and when an engine is away for a while.
 
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use millrace_engines::clickhouse::ClickHouse;
-use millrace_engines::kafka::Kafka;
-use millrace_engines::redis::{self, Redis};
-use millrace_engines::skip;
 use serde_json::Value;
 
+use super::fleet::Fleet;
 use super::support::{Server, free_port, millrace, verify};
 
 const EVENTS: &str = "8000";
@@ -20,34 +17,9 @@ const FILLED_WITHIN: Duration = Duration::from_secs(120);
 /// What both sides are asked.
 const QUERIES: [&str; 4] = ["events_by_name", "events_by_hour", "top_posts", "active_users"];
 
-struct Engines {
-    kafka: Kafka,
-    redis: Redis,
-    clickhouse: ClickHouse,
-}
-
-impl Engines {
-    /// `None`, said aloud, when one of them cannot be had.
-    fn start() -> Option<Self> {
-        let kafka = Kafka::start(1, "")?;
-        let redis = Redis::start();
-        if redis.is_none() {
-            skip("Redis", redis::CURE);
-        }
-        Some(Self { kafka, redis: redis?, clickhouse: ClickHouse::start()? })
-    }
-
-    fn arguments(&self) -> Vec<String> {
-        let few = "replication=1&min_insync=1&append_timeout_ms=3000";
-        let kafka = format!("kafka://{}/it?{few}", self.kafka.brokers());
-        let clickhouse = self.clickhouse.url().replacen("http://", "clickhouse://", 1);
-        ["--log", &kafka, "--online", &self.redis.url(), "--warehouse", &clickhouse].map(str::to_owned).into()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn engines_show_what_a_data_directory_shows() {
-    let Some(engines) = Engines::start() else { return };
+    let Some(engines) = Fleet::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("events.ndjson");
     let simulated = ["simulate", "--seed", "7", "--users", "200", "--duplicates", "0.05", "--events", EVENTS, "--out"];
@@ -91,7 +63,7 @@ async fn engines_show_what_a_data_directory_shows() {
 }
 
 /// What is wrong with these engines is named with its cure: topics with one copy, a password that nobody has.
-fn doctor_tells(arguments: &[&str], engines: &Engines) {
+fn doctor_tells(arguments: &[&str], engines: &Fleet) {
     let findings = doctor(arguments);
     let single = findings.iter().find(|finding| finding["what"].as_str().unwrap().contains("replica"));
     let single = single.unwrap_or_else(|| panic!("one copy is not told: {findings:#?}"));
@@ -116,7 +88,7 @@ fn doctor(arguments: &[&str]) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_away_stops_only_what_needs_it() {
-    let Some(mut engines) = Engines::start() else { return };
+    let Some(mut engines) = Fleet::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("first");
     let arguments = engines.arguments();
@@ -141,6 +113,19 @@ async fn an_engine_that_is_away_stops_only_what_needs_it() {
     engines.redis.restart();
     server.caught_up().await;
     assert_eq!(feed(&server).await, 200);
+
+    engines.minio.kill();
+    engines.postgres.kill();
+    for _ in 0..20 {
+        assert_eq!(post(&server, &mut sent).await, 200, "without S3 and Postgres");
+    }
+    assert_eq!((feed(&server).await, query(&server).await), (200, 200), "without S3 and Postgres");
+    // Longer than state waits for its next commit.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!((post(&server, &mut sent).await, feed(&server).await), (200, 200), "still without S3 and Postgres");
+    engines.minio.restart();
+    engines.postgres.restart();
+    server.caught_up().await;
 
     engines.kafka.suspend(0);
     let unsure = sent;

@@ -3,13 +3,20 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "tests: a failure is a panic, and time here is real"
+    clippy::print_stdout,
+    reason = "tests: a failure is a panic, time here is real, and chance says where it began"
 )]
 
 mod backup;
+mod cluster;
 mod crash;
 mod engines;
+mod failpoints;
+mod fleet;
 mod full_disk;
 mod hostile;
+mod keys;
+mod load;
+mod migrate;
 mod scenario;
 mod support;

@@ -24,6 +24,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use tokio::sync::watch;
 
 use crate::asking::number;
+use crate::closing::{READER_CLOSE_MAX, within};
 use crate::context::{Context, failed, unusable};
 use crate::options::KafkaOptions;
 use crate::wire::time_of;
@@ -95,9 +96,9 @@ pub(super) enum Stopped {
     Failed(KafkaError),
 }
 
-/// One partition of one consumer.
+/// One partition of one consumer. It is made once and kept, and has one handle to the queue at a time: of two, the one that
+/// is dropped takes the callback of the other away.
 pub(super) struct Lane {
-    queue: PartitionQueue<Context>,
     consumer: Arc<BaseConsumer<Context>>,
     nth_consumer: usize,
     topic: String,
@@ -105,6 +106,8 @@ pub(super) struct Lane {
     state: Mutex<State>,
     /// Rises when something was fetched.
     arrivals: Arc<watch::Sender<u64>>,
+    /// Whether the consumer fetches it. Changed only while `opening` is held.
+    assigned: AtomicBool,
     used: AtomicU64,
     /// How many wait at it, and read from it.
     uses: [AtomicUsize; 2],
@@ -114,6 +117,8 @@ struct State {
     position: Offset,
     /// Taken off the queue and not given away yet: it stands at `position`.
     stash: Option<Raw>,
+    /// What is fetched; none before the first time.
+    queue: Option<PartitionQueue<Context>>,
 }
 
 impl Lane {
@@ -124,7 +129,7 @@ impl Lane {
             return Err(Stopped::Moved);
         }
         while state.position < until {
-            let Some(raw) = self.next(&mut state)? else { break };
+            let Some(raw) = Self::next(&mut state)? else { break };
             if !taken.fits(&raw) {
                 taken.full = true;
                 state.stash = Some(raw);
@@ -145,16 +150,17 @@ impl Lane {
         if state.position != at {
             return Err(Stopped::Moved);
         }
-        state.stash = self.next(&mut state)?;
+        state.stash = Self::next(&mut state)?;
         Ok(state.stash.is_some())
     }
 
     /// The record at the position, without going on. An error leaves the lane nowhere.
-    fn next(&self, state: &mut State) -> std::result::Result<Option<Raw>, Stopped> {
+    fn next(state: &mut State) -> std::result::Result<Option<Raw>, Stopped> {
         if let Some(raw) = state.stash.take() {
             return Ok(Some(raw));
         }
-        while let Some(polled) = self.queue.poll(Duration::ZERO) {
+        let Some(queue) = &state.queue else { return Ok(None) };
+        while let Some(polled) = queue.poll(Duration::ZERO) {
             let stopped = match polled {
                 Ok(message) => {
                     let offset = Offset::try_from(message.offset()).unwrap_or(0);
@@ -195,6 +201,32 @@ impl Lane {
         let mut state = self.state();
         state.stash = None;
         state.position = at;
+    }
+
+    /// Takes hold of the queue that the consumer is about to fetch into: a partition that it gave up before it knew its leader
+    /// gets another one.
+    fn listen(&self) -> Result<()> {
+        let mut state = self.state();
+        state.queue = None;
+        let mut queue = self.consumer.split_partition_queue(&self.topic, self.partition).ok_or_else(|| {
+            let message = format!("cannot read {} of {}: the client has no queue for it", self.partition, self.topic);
+            Error::new(ErrorKind::Retry, message)
+        })?;
+        let arrived = self.arrivals.clone();
+        // Called by threads of librdkafka that hold locks of its own: it may do no more than this.
+        queue.set_nonempty_callback(move || arrived.send_modify(|arrivals| *arrivals += 1));
+        state.queue = Some(queue);
+        Ok(())
+    }
+
+    /// Sends whoever waits at it or reads from it to another lane.
+    fn turn_away(&self) {
+        self.place(NOWHERE);
+        self.arrivals.send_modify(|arrivals| *arrivals += 1);
+    }
+
+    fn is_assigned(&self) -> bool {
+        self.assigned.load(Ordering::Relaxed)
     }
 
     fn list(&self, at: Option<Offset>) -> TopicPartitionList {
@@ -258,11 +290,17 @@ fn offset(offset: Offset) -> rdkafka::Offset {
 /// All lanes of this process.
 pub(super) struct Lanes {
     options: KafkaOptions,
-    consumers: Mutex<Vec<Client>>,
+    consumers: Mutex<Consumers>,
     lanes: Mutex<HashMap<TopicPartition, Vec<Arc<Lane>>>>,
     /// Held while a lane is made or moved, which blocks; looking for one does not wait for it.
     opening: Mutex<()>,
     clock: AtomicU64,
+}
+
+#[derive(Default)]
+struct Consumers {
+    clients: Vec<Client>,
+    closed: bool,
 }
 
 /// A consumer and the thread that hears its errors.
@@ -285,6 +323,9 @@ impl Lanes {
 
     /// A lane that stands at `position`, if there is one.
     pub(super) fn at(&self, of: TopicPartition, position: Offset, what_for: Use) -> Option<InUse> {
+        if position == NOWHERE {
+            return None;
+        }
         let lanes = self.lock();
         let lane = lanes.get(&of)?.iter().find(|lane| lane.state().position == position)?;
         lane.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
@@ -301,20 +342,17 @@ impl Lanes {
         let free = {
             let lanes = self.lock();
             let taken = lanes.get(&of).map(Vec::as_slice).unwrap_or_default();
-            (0..LANES_MAX).find(|nth| taken.iter().all(|lane| lane.nth_consumer != *nth))
+            (0..LANES_MAX).find(|nth| taken.iter().all(|lane| lane.nth_consumer != *nth || !lane.is_assigned()))
         };
         let lane = match free {
-            Some(nth) => self.make(of, nth, position)?,
+            Some(nth) => self.assign(of, nth, position)?,
             None => match self.moved(of, position) {
                 Ok(lane) => lane,
                 // Right after it was made it may not be movable yet.
                 Err((lane, error)) => {
-                    tracing::debug!(%of, position, %error, "a lane is made anew");
-                    self.close_lane(of, &lane);
-                    let nth = lane.nth_consumer;
-                    // Its queue is that of the next one: dropped later it would take the other's callback away.
-                    drop(lane);
-                    self.make(of, nth, position)?
+                    tracing::debug!(%of, position, %error, "a lane is assigned anew");
+                    unassign(of, &lane);
+                    self.assign(of, lane.nth_consumer, position)?
                 }
             },
         };
@@ -326,44 +364,47 @@ impl Lanes {
         let lane = {
             let lanes = self.lock();
             let taken = lanes.get(&of).map(Vec::as_slice).unwrap_or_default();
-            let lane = taken.iter().min_by_key(|lane| lane.rank()).expect("every consumer has a lane here").clone();
-            lane.place(NOWHERE);
-            lane
+            taken.iter().min_by_key(|lane| lane.rank()).expect("every consumer has a lane here").clone()
         };
-        // Whoever waited for it must look for another.
-        lane.arrivals.send_modify(|arrivals| *arrivals += 1);
+        lane.turn_away();
         match lane.seek(position, self.options.request_timeout) {
             Ok(()) => Ok(lane),
             Err(error) => Err((lane, error)),
         }
     }
 
-    fn make(&self, of: TopicPartition, nth: usize, position: Offset) -> Result<Arc<Lane>> {
+    /// Lets a consumer fetch a partition that it does not.
+    fn assign(&self, of: TopicPartition, nth: usize, position: Offset) -> Result<Arc<Lane>> {
         self.make_room();
+        let lane = self.lane(of, nth)?;
+        lane.listen()?;
+        let assigned = lane.consumer.incremental_assign(&lane.list(Some(position)));
+        assigned.map_err(|error| failed(format!("cannot read {of} from {position}"), error))?;
+        lane.assigned.store(true, Ordering::Relaxed);
+        lane.place(position);
+        Ok(lane)
+    }
+
+    /// The lane of a consumer for a partition, made when there is none.
+    fn lane(&self, of: TopicPartition, nth: usize) -> Result<Arc<Lane>> {
         let consumer = self.consumer(nth)?;
-        let topic = self.options.topic(of.topic);
-        let partition = number(of.partition);
-        let mut queue = consumer
-            .split_partition_queue(&topic, partition)
-            .ok_or_else(|| Error::new(ErrorKind::Retry, format!("cannot read {of}: the client has no queue for it")))?;
-        let arrivals = Arc::new(watch::Sender::new(0));
-        let arrived = arrivals.clone();
-        // Called by threads of librdkafka that hold locks of its own: it may do no more than this.
-        queue.set_nonempty_callback(move || arrived.send_modify(|arrivals| *arrivals += 1));
+        let mut lanes = self.lock();
+        let lanes = lanes.entry(of).or_default();
+        if let Some(lane) = lanes.iter().find(|lane| lane.nth_consumer == nth) {
+            return Ok(lane.clone());
+        }
         let lane = Arc::new(Lane {
-            queue,
             consumer,
             nth_consumer: nth,
-            topic,
-            partition,
-            state: Mutex::new(State { position, stash: None }),
-            arrivals,
+            topic: self.options.topic(of.topic),
+            partition: number(of.partition),
+            state: Mutex::new(State { position: NOWHERE, stash: None, queue: None }),
+            arrivals: Arc::new(watch::Sender::new(0)),
+            assigned: AtomicBool::new(false),
             used: AtomicU64::new(0),
             uses: Default::default(),
         });
-        let assigned = lane.consumer.incremental_assign(&lane.list(Some(position)));
-        assigned.map_err(|error| failed(format!("cannot read {of} from {position}"), error))?;
-        self.lock().entry(of).or_default().push(lane.clone());
+        lanes.push(lane.clone());
         Ok(lane)
     }
 
@@ -372,6 +413,7 @@ impl Lanes {
         let oldest = {
             let lanes = self.lock();
             let all = lanes.iter().flat_map(|(of, lanes)| lanes.iter().map(move |lane| (*of, lane)));
+            let all = all.filter(|(_, lane)| lane.is_assigned());
             // Fewer than the readers of all partitions would take lanes from each other for ever.
             let needed = LANES_OF_A_PARTITION * self.options.partitions as usize;
             if all.clone().count() < self.options.lanes_max.max(needed) {
@@ -380,27 +422,22 @@ impl Lanes {
             all.min_by_key(|(_, lane)| lane.rank()).map(|(of, lane)| (of, lane.clone()))
         };
         if let Some((of, lane)) = oldest {
-            self.close_lane(of, &lane);
+            unassign(of, &lane);
         }
     }
 
-    fn close_lane(&self, of: TopicPartition, lane: &Arc<Lane>) {
-        if let Some(lanes) = self.lock().get_mut(&of) {
-            lanes.retain(|other| !Arc::ptr_eq(other, lane));
-        }
-        lane.place(NOWHERE);
-        lane.arrivals.send_modify(|arrivals| *arrivals += 1);
-        if let Err(error) = lane.consumer.incremental_unassign(&lane.list(None)) {
-            tracing::debug!(%of, %error, "a lane was gone already");
-        }
-    }
-
+    /// # Errors
+    /// [`ErrorKind::Retry`] after [`Lanes::close`], or when no thread can be had; [`ErrorKind::Invalid`] when the options
+    /// cannot be.
     fn consumer(&self, nth: usize) -> Result<Arc<BaseConsumer<Context>>> {
         let mut consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner);
-        while consumers.len() <= nth {
-            consumers.push(self.client()?);
+        if consumers.closed {
+            return Err(Error::new(ErrorKind::Retry, "cannot read: the log is closed"));
         }
-        Ok(consumers[nth].consumer.clone())
+        while consumers.clients.len() <= nth {
+            consumers.clients.push(self.client()?);
+        }
+        Ok(consumers.clients[nth].consumer.clone())
     }
 
     fn client(&self) -> Result<Client> {
@@ -435,22 +472,42 @@ impl Lanes {
         Ok(Client { consumer, stop, thread })
     }
 
-    /// Closes every lane and consumer. Blocks until their threads have ended.
+    /// Closes every lane and consumer, for good. Blocks until their threads have ended, at most [`READER_CLOSE_MAX`].
     pub(super) fn close(&self) {
-        self.lock().clear();
-        let clients = std::mem::take(&mut *self.consumers.lock().unwrap_or_else(PoisonError::into_inner));
+        let clients = {
+            let mut consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner);
+            consumers.closed = true;
+            std::mem::take(&mut consumers.clients)
+        };
+        let lanes = std::mem::take(&mut *self.lock());
+        lanes.values().flatten().for_each(|lane| lane.turn_away());
         for client in &clients {
             client.stop.store(true, Ordering::Relaxed);
         }
-        for client in clients {
-            if client.thread.join().is_err() {
-                tracing::error!("a reader's thread ended with a panic");
-            }
+        if clients.is_empty() {
+            return;
         }
+        within(READER_CLOSE_MAX, "the readers", move || {
+            for client in clients {
+                if client.thread.join().is_err() {
+                    tracing::error!("a reader's thread ended with a panic");
+                }
+            }
+            // With the last lane its consumer goes, which takes its time.
+            drop(lanes);
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, Vec<Arc<Lane>>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unassign(of: TopicPartition, lane: &Lane) {
+    lane.turn_away();
+    lane.assigned.store(false, Ordering::Relaxed);
+    if let Err(error) = lane.consumer.incremental_unassign(&lane.list(None)) {
+        tracing::debug!(%of, %error, "a lane was gone already");
     }
 }
 
@@ -461,3 +518,6 @@ impl Lane {
         (reads, waits, self.used.load(Ordering::Relaxed))
     }
 }
+
+#[cfg(test)]
+mod tests;

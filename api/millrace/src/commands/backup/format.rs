@@ -63,6 +63,9 @@ pub(crate) struct Manifest {
     pub(crate) spaces: Vec<String>,
     /// The records of the database, in the order to load them.
     pub(crate) chunks: Vec<Chunk>,
+    /// The catalog, when there was one.
+    #[serde(default)]
+    pub(crate) catalog: Option<Entry>,
     /// The files of the warehouse.
     pub(crate) warehouse: Vec<Entry>,
     /// True: everything above is on disk.
@@ -159,7 +162,7 @@ impl Manifest {
 
     /// Every file of the backup.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Entry> {
-        self.chunks.iter().map(|chunk| &chunk.file).chain(&self.warehouse)
+        self.chunks.iter().map(|chunk| &chunk.file).chain(&self.catalog).chain(&self.warehouse)
     }
 
     /// The size of all files.

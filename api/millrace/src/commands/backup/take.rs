@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
+use millrace_catalog::{Catalog, SqliteCatalog, SqliteOptions, transfer};
 use millrace_embedded::{Embedded, Snapshot};
 use millrace_events::{Topic, TopicPartition, format_rfc3339};
 use millrace_log::{Clock, FjallLog, WallClock};
 use millrace_pipelines::archive::Archiver;
 use millrace_pipelines::state::FjallStateStore;
 
-use super::format::{CHUNK_BYTES, CHUNKS, Chunk, ChunkWriter, FORMAT, Manifest, Place};
+use super::format::{CHUNK_BYTES, CHUNKS, Chunk, ChunkWriter, Entry, FORMAT, Manifest, Place};
 use super::staging::Staged;
 use crate::assemble::{GENERATION, worked_partitions};
+use crate::catalog;
 use crate::config::Config;
 use crate::measure::stopwatch_us;
 use crate::unfinished::sync_dir;
@@ -96,6 +98,7 @@ impl Source {
         let pause_us = stopwatch_us() - begun;
         let (taken_at, snapshot, staged) = moment??;
         let partitions = self.partitions;
+        let catalog = copy_catalog(&self.config, &dest.0).await?;
         let written = tokio::task::spawn_blocking(move || {
             let manifest = Manifest {
                 format: FORMAT,
@@ -107,6 +110,7 @@ impl Source {
                 offsets: offsets(&snapshot, partitions)?,
                 spaces: snapshot.names().map(str::to_owned).collect(),
                 chunks: dump(&snapshot, &dest.0, &progress)?,
+                catalog: catalog.map(|name| Entry::of(&dest.0, name.to_owned())).transpose()?,
                 warehouse: staged.move_to(&dest.0, &|bytes| progress.add(0, bytes))?,
                 complete: false,
             };
@@ -114,6 +118,22 @@ impl Source {
         });
         written.await?
     }
+}
+
+/// Copies the catalog as it is by then, when there is one; its name in the backup.
+async fn copy_catalog(config: &Config, dest: &Path) -> anyhow::Result<Option<&'static str>> {
+    let path = config.data_dir.join(catalog::FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let from = SqliteCatalog::open(&path, SqliteOptions::default()).await?;
+    let to = SqliteCatalog::open(&dest.join(catalog::FILE), SqliteOptions::default()).await?;
+    let copied = transfer(from.as_ref(), to.as_ref()).await;
+    // The last to close it leaves one file.
+    to.close().await;
+    from.close().await;
+    copied.context("cannot copy the catalog")?;
+    Ok(Some(catalog::FILE))
 }
 
 /// Where every partition stands in the snapshot.

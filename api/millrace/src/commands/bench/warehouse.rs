@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use millrace_pipelines::archive::Archived;
-use millrace_pipelines::runner::WorkerOptions;
 use millrace_warehouse::{Table, Warehouse};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{Args, EVENTS, Server, batch, bodies, config, drive, fill, folder, millis, per, track};
 use crate::archive;
-use crate::assemble::{Jobs, Status, Stores};
+use crate::assemble::{Status, Stores};
 use crate::commands::client::say;
+use crate::jobs::Jobs;
 use crate::measure::{percentiles, stopwatch_us, usage};
 
 /// Archives a full log whose jobs are done, and merges what comes of it: processor time and bytes per event.
@@ -25,7 +25,7 @@ pub(super) async fn archive(args: &Args) -> anyhow::Result<()> {
     let stores = Stores::open(&config).await?;
     let warehouse = archive::embedded(&config).await?;
     let archived = Archived::default();
-    let mut jobs = Jobs::start(&stores, &WorkerOptions::default(), &archived)?;
+    let mut jobs = Jobs::all(&stores, &archived)?;
     Status::new(&stores, Some(&jobs), None).caught_up().await?;
     let process = std::process::id();
     let (before, begun) = (usage(process).unwrap_or_default(), stopwatch_us());

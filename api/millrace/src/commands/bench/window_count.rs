@@ -13,7 +13,7 @@ use millrace_log::Append;
 use millrace_pipelines::jobs::{ALLOWED_LATENESS_US, DerivedStage};
 use millrace_pipelines::operators::window::{Closed, TumblingCount};
 use millrace_pipelines::runner::{Board, Gate, Seams, Worker, WorkerOptions};
-use millrace_pipelines::state::{State, StateKey, StateStore, StateValue};
+use millrace_pipelines::state::{State, StateKey, StateValue};
 use millrace_pipelines::{Advance, Input, Job, Writes};
 use prost::Message;
 
@@ -62,7 +62,7 @@ pub(super) async fn run(config: Config, events: u64) -> anyhow::Result<Measured>
     let seams = Seams {
         log: stores.log.clone(),
         online: stores.online.store(),
-        states: stores.states.clone(),
+        states: stores.states.store(),
         timer: Arc::new(TokioTimer),
         gate: Gate::default(),
         archived: Default::default(),
@@ -72,7 +72,7 @@ pub(super) async fn run(config: Config, events: u64) -> anyhow::Result<Measured>
     worker.run_until(stores.log.bounds(OF).await?.end).await?;
     let took = Duration::from_micros(stopwatch_us() - begun);
     let after = own_usage()?;
-    let mut state = State::new(OF, stores.states.open(OF).await?);
+    let mut state = State::new(OF, stores.states.store().open(OF).await?);
     let tally = state.get::<Tally>(&tally_key())?.copied().unwrap_or_default();
     stores.close();
     ensure!(tally.total == events, "{} of {events} events are in closed windows", tally.total);
