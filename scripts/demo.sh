@@ -75,7 +75,7 @@ millrace="$CARGO_TARGET_DIR/release/millrace"
 
 scratch=$(mktemp -d)
 if [ -n "${CLUSTER:-}" ]; then
-    say "Starting Kafka, Redis and ClickHouse"
+    say "Starting Kafka, Redis, ClickHouse, Postgres and S3"
     scripts/engines.sh || fail "without engines there is only the plain demo: make demo"
     cargo build --locked --quiet -p millrace-engines --example services
     "$CARGO_TARGET_DIR/debug/examples/services" >"$scratch/services" &

@@ -1,6 +1,7 @@
 //! Turns a configuration into running components. The only place that knows every name.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,9 +97,9 @@ impl Stores {
 
 /// Opens the database of a data directory.
 fn database(config: &Config) -> anyhow::Result<Arc<Embedded>> {
-    let dir = config.database_dir();
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the data directory {}", dir.display()))?;
     make_private(&config.data_dir)?;
+    let dir = config.database_dir();
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the database directory {}", dir.display()))?;
     Ok(Embedded::open(&dir, EmbeddedOptions::default())?)
 }
 
@@ -112,6 +113,14 @@ pub(crate) fn make_private(dir: &Path) -> anyhow::Result<()> {
         std::fs::set_permissions(dir, mode).with_context(|| format!("cannot make {} private", dir.display()))?;
     }
     Ok(())
+}
+
+/// A secret that nobody guesses: 192 random bits, hexadecimal.
+pub(crate) fn random_token() -> anyhow::Result<String> {
+    let mut bytes = [0_u8; 24];
+    let mut random = std::fs::File::open("/dev/urandom").context("cannot open the system's random source")?;
+    random.read_exact(&mut bytes).context("cannot read the system's random source")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Every partition that a job reads.

@@ -1,7 +1,7 @@
 //! `millrace up`: every role in this process, until a signal.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -243,10 +243,7 @@ fn admin_token(data_dir: &Path) -> anyhow::Result<String> {
     {
         return Ok(token.trim().to_owned());
     }
-    let mut bytes = [0_u8; 24];
-    let mut random = std::fs::File::open("/dev/urandom").context("cannot open the system's random source")?;
-    random.read_exact(&mut bytes).context("cannot read the system's random source")?;
-    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = assemble::random_token()?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

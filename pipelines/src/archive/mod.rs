@@ -110,8 +110,6 @@ pub struct Archiver {
     maintenance: tokio::sync::Mutex<()>,
     places: Mutex<BTreeMap<(Table, TopicPartition), Place>>,
     rounds: AtomicU32,
-    /// Whose partitions `places` knows.
-    owned: Mutex<Owned>,
 }
 
 /// The partitions of the board, by the tables that they lead to.
@@ -147,7 +145,6 @@ impl Archiver {
             maintenance: tokio::sync::Mutex::default(),
             places: Mutex::default(),
             rounds: AtomicU32::new(0),
-            owned: Mutex::default(),
         }
     }
 
@@ -156,7 +153,7 @@ impl Archiver {
         let mut known = false;
         loop {
             // What moves here may have been archived by another since.
-            known &= *self.owned() == self.board_owns();
+            known &= self.is_current();
             let done = if known { self.round().await } else { self.resume().await.map(|()| true) };
             let rest = match done {
                 Ok(more) => {
@@ -243,8 +240,12 @@ impl Archiver {
             }
         }
         *self.places() = places;
-        *self.owned() = owned;
         Ok(())
+    }
+
+    /// True while the places are those of the partitions that are worked on here.
+    fn is_current(&self) -> bool {
+        self.places().keys().eq(&self.board_owns())
     }
 
     fn board_owns(&self) -> Owned {
@@ -259,10 +260,6 @@ impl Archiver {
             }
         }
         owned
-    }
-
-    fn owned(&self) -> MutexGuard<'_, Owned> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses to go on where the warehouse and the log are not of one piece: rows would be missing, or there twice.
@@ -361,7 +358,7 @@ impl Archiver {
     /// Puts together what [`Archiver::report`] says.
     async fn refresh(&self) -> Result<()> {
         let places = self.places().clone();
-        let is_current = !places.is_empty() && *self.owned() == self.board_owns();
+        let is_current = !places.is_empty() && self.is_current();
         let mut status = ArchiveStatus { is_known: is_current, ..ArchiveStatus::default() };
         let mut as_of: Option<LogTime> = None;
         // Of partitions that others work on nobody here knows how far they are archived.

@@ -4,36 +4,15 @@
 
 #![expect(clippy::print_stdout, reason = "what it prints is its purpose")]
 
-use millrace_engines::clickhouse::ClickHouse;
-use millrace_engines::kafka::Kafka;
-use millrace_engines::minio::{self, Minio};
-use millrace_engines::postgres::Postgres;
-use millrace_engines::redis::{self, Redis};
-use millrace_engines::skip;
+use millrace_engines::fleet::Fleet;
 
 fn main() -> std::process::ExitCode {
-    let Some((kafka, redis, clickhouse, postgres, minio)) = start() else { return 3.into() };
-    let warehouse = clickhouse.url().replacen("http://", "clickhouse://", 1);
-    println!("export MILLRACE_LOG_URL='kafka://{}/millrace?replication=1&min_insync=1'", kafka.brokers());
-    println!("export MILLRACE_ONLINE_URL='{}'", redis.url());
-    println!("export MILLRACE_WAREHOUSE_URL='{warehouse}/millrace'");
-    println!("export MILLRACE_STATE_URL='{}'", minio.url("millrace"));
-    println!("export MILLRACE_CATALOG_URL='{}'", postgres.url());
+    let Some(fleet) = Fleet::start() else { return 3.into() };
+    for (store, url) in fleet.stores() {
+        println!("export MILLRACE_{}_URL='{url}'", store.to_uppercase());
+    }
     println!("# they run until this program is stopped, with Ctrl-C");
     loop {
         std::thread::park();
     }
-}
-
-fn start() -> Option<(Kafka, Redis, ClickHouse, Postgres, Minio)> {
-    let kafka = Kafka::start(1, "")?;
-    let redis = Redis::start();
-    if redis.is_none() {
-        skip("Redis", redis::CURE);
-    }
-    let minio = Minio::start();
-    if minio.is_none() {
-        skip("S3", minio::CURE);
-    }
-    Some((kafka, redis?, ClickHouse::start()?, Postgres::start()?, minio?))
 }

@@ -7,6 +7,7 @@
 
 /// ClickHouse.
 pub mod clickhouse;
+pub mod fleet;
 pub mod kafka;
 pub mod minio;
 pub mod postgres;

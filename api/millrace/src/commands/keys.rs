@@ -1,12 +1,12 @@
 //! `millrace keys`: who may send events.
 
-use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Args as ClapArgs, Subcommand};
 use millrace_catalog::{Expect, PAGE_MAX, Record, Secret, WriteKey, read, read_record, write_record};
 
+use crate::assemble::random_token;
 use crate::catalog;
 use crate::commands::client::{note, say};
 use crate::config::{Config, ConfigArgs};
@@ -63,13 +63,13 @@ async fn add(config: &Config, name: String, key: Option<String>) -> anyhow::Resu
     let catalog = catalog::open_or_make(config).await?;
     let (key, is_made) = match key {
         Some(key) => (key, false),
-        None => (random_key()?, true),
+        None => (random_token()?, true),
     };
     let created_at_ms = catalog.head().await?.now_ms;
     let record = WriteKey { name, key: Secret::new(key.clone()), created_at_ms, revoked: false };
     let added = write_record(catalog.as_ref(), &record, Expect::Absent).await;
     catalog.close().await;
-    added.with_context(|| format!("cannot add the write key {}", record.name))?;
+    added.with_context(|| format!("cannot add the write key {:?}", record.name))?;
     note(&format!("{} may send events from now on; servers know within seconds", record.name));
     if is_made {
         say(&key)?;
@@ -103,12 +103,4 @@ async fn revoke(config: &Config, name: &str) -> anyhow::Result<()> {
     catalog.close().await;
     note(&format!("{name} is refused from now on; servers know within seconds"));
     Ok(())
-}
-
-/// 192 random bits.
-fn random_key() -> anyhow::Result<String> {
-    let mut bytes = [0_u8; 24];
-    let mut random = std::fs::File::open("/dev/urandom").context("cannot open the system's random source")?;
-    random.read_exact(&mut bytes).context("cannot read the system's random source")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use millrace_engines::fleet::Fleet;
 use serde_json::Value;
 
-use super::fleet::Fleet;
 use super::load::Load;
-use super::support::{Server, free_port, millrace};
+use super::support::{Server, free_port, millrace, on_engines};
 
 /// Where a worker falls asleep, to be a zombie when it wakes, and
 /// after it was passed so often.
@@ -75,7 +75,7 @@ impl Drop for Worker {
 async fn workers_that_die_join_and_sleep_lose_and_double_nothing() {
     let Some(engines) = Fleet::start() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let arguments = engines.arguments();
+    let arguments = on_engines(&engines);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let data = |name: &str| folder.path().join(name);
     let port = free_port();

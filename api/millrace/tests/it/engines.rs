@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use millrace_engines::fleet::Fleet;
 use serde_json::Value;
 
-use super::fleet::Fleet;
-use super::support::{Server, free_port, millrace, verify};
+use super::support::{Server, free_port, millrace, on_engines, verify};
 
 const EVENTS: &str = "8000";
 const KILLS: u32 = 5;
@@ -34,7 +34,7 @@ async fn engines_show_what_a_data_directory_shows() {
     let expected = verify(&calm);
 
     let data = folder.path().join("engines");
-    let arguments = engines.arguments();
+    let arguments = on_engines(&engines);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let port = free_port();
     let mut server = Server::start_on(&data, "replay", port, &arguments).await;
@@ -91,7 +91,7 @@ async fn an_engine_that_is_away_stops_only_what_needs_it() {
     let Some(mut engines) = Fleet::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("first");
-    let arguments = engines.arguments();
+    let arguments = on_engines(&engines);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let server = Server::start_on(&data, "wall", free_port(), &arguments).await;
     let mut sent = 0;

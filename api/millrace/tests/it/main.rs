@@ -12,7 +12,6 @@ mod cluster;
 mod crash;
 mod engines;
 mod failpoints;
-mod fleet;
 mod full_disk;
 mod hostile;
 mod keys;

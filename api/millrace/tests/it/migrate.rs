@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::fleet::Fleet;
-use super::support::{Server, millrace, verify};
+use millrace_engines::fleet::Fleet;
+
+use super::support::{Server, millrace, on_engines, verify};
 
 const EVENTS: &str = "3000";
 
@@ -37,7 +38,7 @@ async fn a_deployment_moves_to_engines_and_back_and_shows_the_same() {
     let hash = verify(&at("old"));
 
     config(&at("old.toml"), &at("old"), &[]);
-    config(&at("engines.toml"), &at("scratch"), &fleet.arguments());
+    config(&at("engines.toml"), &at("scratch"), &on_engines(&fleet));
     config(&at("back.toml"), &at("back"), &[]);
     let (code, told) = migrate(&at("old.toml"), &at("engines.toml"));
     assert!(code == Some(0) && told.contains(&hash), "{code:?} {told}");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use millrace_engines::fleet::Fleet;
 use serde_json::{Value, json};
 
 /// The binary under test.
@@ -223,6 +224,12 @@ impl Drop for Server {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// What puts every store of a server on an engine. A log that is away is told of soon.
+pub(crate) fn on_engines(fleet: &Fleet) -> Vec<String> {
+    let soon = |store, url| if store == "log" { format!("{url}&append_timeout_ms=3000") } else { url };
+    fleet.stores().into_iter().flat_map(|(store, url)| [format!("--{store}"), soon(store, url)]).collect()
 }
 
 /// One `track` call.

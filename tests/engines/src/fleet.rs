@@ -1,0 +1,55 @@
+//! One of every engine, for what puts all stores of a server on one.
+
+use crate::clickhouse::ClickHouse;
+use crate::kafka::Kafka;
+use crate::minio::{self, Minio};
+use crate::postgres::Postgres;
+use crate::redis::{self, Redis};
+use crate::skip;
+
+/// Engines of their own; they end when dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The log.
+    pub kafka: Kafka,
+    /// The online store.
+    pub redis: Redis,
+    /// The warehouse.
+    pub clickhouse: ClickHouse,
+    /// Job state.
+    pub minio: Minio,
+    /// The catalog.
+    pub postgres: Postgres,
+}
+
+impl Fleet {
+    /// `None`, said aloud, when one of them cannot be had.
+    ///
+    /// # Panics
+    /// When one does not start, or cannot be had where CI is set.
+    pub fn start() -> Option<Self> {
+        let kafka = Kafka::start(1, "")?;
+        let redis = Redis::start();
+        if redis.is_none() {
+            skip("Redis", redis::CURE);
+        }
+        let minio = Minio::start();
+        if minio.is_none() {
+            skip("S3", minio::CURE);
+        }
+        let (clickhouse, postgres) = (ClickHouse::start()?, Postgres::start()?);
+        Some(Self { kafka, redis: redis?, clickhouse, minio: minio?, postgres })
+    }
+
+    /// Each store of a server and its URL here.
+    pub fn stores(&self) -> [(&'static str, String); 5] {
+        let warehouse = self.clickhouse.url().replacen("http://", "clickhouse://", 1);
+        [
+            ("log", format!("kafka://{}/millrace?replication=1&min_insync=1", self.kafka.brokers())),
+            ("online", self.redis.url()),
+            ("warehouse", format!("{warehouse}/millrace")),
+            ("state", self.minio.url("millrace")),
+            ("catalog", self.postgres.url().to_owned()),
+        ]
+    }
+}
