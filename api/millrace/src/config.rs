@@ -22,7 +22,7 @@ pub(crate) const SLATE_DAYS: f64 = 7.0;
 /// The schemes that each store can have.
 const LOGS: &[&str] = &["kafka", "kafka+ssl"];
 const ONLINE_STORES: &[&str] = &["redis", "rediss", "redis-cluster", "rediss-cluster"];
-const WAREHOUSES: &[&str] = &["clickhouse", "clickhouses"];
+const WAREHOUSES: &[&str] = &["clickhouse", "clickhouses", "s3"];
 const STATES: &[&str] = &["s3"];
 const CATALOGS: &[&str] = &["postgres", "postgresql"];
 
@@ -64,7 +64,8 @@ pub(crate) struct ConfigArgs {
     /// The online store, when it is not in the data directory: redis://HOST:PORT, rediss:// with TLS, redis-cluster:// for a cluster.
     #[arg(long, value_name = "URL", env = "MILLRACE_ONLINE_URL", hide_env_values = true)]
     pub(crate) online: Option<String>,
-    /// The warehouse, when it is not in the data directory: clickhouse://HOST:PORT/DATABASE, clickhouses:// with TLS.
+    /// The warehouse, when it is not in the data directory: clickhouse://HOST:PORT/DATABASE, clickhouses:// with TLS, or
+    /// Delta Lake tables at s3://BUCKET/PREFIX.
     #[arg(long, value_name = "URL", env = "MILLRACE_WAREHOUSE_URL", hide_env_values = true)]
     pub(crate) warehouse: Option<String>,
     /// Write keys and settings, when they are not in the data directory: postgres://USER:PASSWORD@HOST:PORT/DATABASE.

@@ -21,6 +21,7 @@ const fn row(layer: u8, name: &'static str, imports: &'static [&'static str]) ->
 
 const EVENTS: &str = "millrace-events";
 const EMBEDDED: &str = "millrace-embedded";
+const OBJECTS: &str = "millrace-objects";
 const LOG: &str = "millrace-log";
 const LOG_KAFKA: &str = "millrace-log-kafka";
 const FEATURE_STORE: &str = "millrace-feature-store";
@@ -44,6 +45,7 @@ const FAILPOINTS: &str = "millrace-failpoints";
 const LAYERS: &[Row] = &[
     row(0, EVENTS, &[]),
     row(0, EMBEDDED, &[]),
+    row(0, OBJECTS, &[]),
     row(0, ENGINES, &[]),
     row(0, FAILPOINTS, &[]),
     row(1, LOG, &[EVENTS, EMBEDDED]),
@@ -52,13 +54,13 @@ const LAYERS: &[Row] = &[
     row(1, WAREHOUSE, &[EVENTS]),
     row(1, CATALOG, &[]),
     row(2, LOG_KAFKA, &[LOG, EVENTS]),
-    row(2, DELTA, &[WAREHOUSE, EVENTS, FAILPOINTS]),
+    row(2, DELTA, &[WAREHOUSE, EVENTS, OBJECTS, FAILPOINTS]),
     row(2, REDIS, &[FEATURE_STORE]),
     row(2, CLICKHOUSE, &[WAREHOUSE, EVENTS, FAILPOINTS]),
     row(3, COLLECTOR, &[LOG, EVENTS, FAILPOINTS]),
     row(3, PIPELINES, &[LOG, FEATURE_STORE, WAREHOUSE, EVENTS, EMBEDDED, FAILPOINTS]),
     row(3, RANKING, &[FEATURE_STORE, EVENTS]),
-    row(4, SLATEDB, &[PIPELINES, LOG, EVENTS]),
+    row(4, SLATEDB, &[PIPELINES, LOG, EVENTS, OBJECTS]),
     row(4, HTTP, &[RANKING, COLLECTOR, FEATURE_STORE, WAREHOUSE, LOG, EVENTS]),
     row(
         5,
@@ -79,6 +81,7 @@ const LAYERS: &[Row] = &[
             FEATURE_STORE,
             LOG,
             EMBEDDED,
+            OBJECTS,
             EVENTS,
         ],
     ),
@@ -99,7 +102,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("deltalake-core", &[DELTA]),
     ("deltalake", &[]),
     ("parquet", &[DELTA]),
-    ("object_store", &[DELTA]),
+    ("object_store", &[DELTA, OBJECTS]),
     ("rustix", &[DELTA, FAILPOINTS]),
     ("quick-xml", &[SIMULATOR]),
     ("zstd", &[BINARY]),

@@ -52,3 +52,13 @@ impl std::error::Error for Error {
         self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
     }
 }
+
+impl From<millrace_objects::Error> for Error {
+    fn from(error: millrace_objects::Error) -> Self {
+        match error {
+            millrace_objects::Error::Invalid(message) => Self::invalid(message),
+            millrace_objects::Error::Refused(message) => Self::refused(message),
+            millrace_objects::Error::Retry { message, source } => Self::retry(message, source),
+        }
+    }
+}

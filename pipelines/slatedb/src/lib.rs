@@ -18,9 +18,8 @@ mod marker;
 mod options;
 mod partition;
 mod store;
-mod target;
 
-/// The object stores that SlateDB is built on: a version of its own, which meets no other.
+/// The object stores that SlateDB is built on.
 pub use slatedb::object_store;
 
 pub use error::{Error, ErrorKind, Result};

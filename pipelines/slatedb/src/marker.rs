@@ -6,7 +6,6 @@ use slatedb::object_store::path::Path;
 use slatedb::object_store::{
     Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
-use uuid::Uuid;
 
 use crate::{Error, Result};
 
@@ -82,32 +81,6 @@ pub(crate) async fn follow(store: &Arc<dyn ObjectStore>, at: &Path, log: &str) -
         }
     }
     Err(Error::refused(format!("{path} comes and goes: something else writes there, use another prefix")))
-}
-
-/// Makes sure that objects can be written, read, not written twice, and removed.
-pub(crate) async fn check_store(store: &Arc<dyn ObjectStore>, at: &Path) -> Result<()> {
-    const TEXT: &str = "an object of a check, which may be removed";
-    let path = at.clone().join(format!("check-{}", Uuid::new_v4()));
-    let put = || store.put_opts(&path, PutPayload::from(TEXT), PutOptions::from(PutMode::Create));
-    put().await.map_err(|error| failed("write", &path, error))?;
-    let twice = put().await;
-    let found = read(store, &path).await;
-    let removed = store.delete(&path).await;
-    match twice {
-        Err(StoreError::AlreadyExists { .. }) => {}
-        Err(error) => return Err(failed("conditionally write", &path, error)),
-        Ok(_) => {
-            return Err(Error::refused(format!(
-                "the object store wrote {path} although it was there: without conditional puts nothing keeps a former owner from                  writing, use one that has them"
-            )));
-        }
-    }
-    if found?.is_none_or(|(text, _)| text != TEXT) {
-        return Err(Error::refused(format!(
-            "{path} is not what was just written: the object store must be consistent"
-        )));
-    }
-    removed.map_err(|error| failed("remove", &path, error))
 }
 
 async fn read(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Option<(String, UpdateVersion)>> {

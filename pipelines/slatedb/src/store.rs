@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_events::TopicPartition;
+use millrace_objects::Target;
 use millrace_pipelines::Error as StateError;
 use millrace_pipelines::state::{OFFSET_KEY, PartitionState, StateStore};
 use slatedb::admin::AdminBuilder;
@@ -20,7 +21,6 @@ use crate::cache::BlockCache;
 use crate::gate::Gate;
 use crate::marker;
 use crate::partition::{Opened, SlatePartition, read_offset};
-use crate::target::{Name, Target};
 use crate::{Error, FORMAT, Result, SlateOptions};
 
 /// How many pairs' bytes a scan fetches ahead.
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) options: SlateOptions,
     cache: Arc<BlockCache>,
     store: Arc<dyn ObjectStore>,
-    name: Name,
+    name: String,
     at: Path,
     conditional: bool,
     /// What this process opened last, of each partition, while somebody has it.
@@ -73,7 +73,7 @@ impl SlateStateStore {
     pub async fn on(store: Arc<dyn ObjectStore>, prefix: &str, options: SlateOptions) -> Result<Self> {
         let prefix =
             Path::parse(prefix).map_err(|error| Error::invalid(format!("`{prefix}` is no prefix: {error}")))?;
-        let name = Name(format!("{store}/{prefix}"));
+        let name = format!("{store}/{prefix}");
         Self::begin(Target { store, prefix, conditional: true, name }, options).await
     }
 
@@ -109,17 +109,6 @@ impl SlateStateStore {
         self.on_its_threads(async move { marker::follow(&shared.store, &shared.at, &log).await }).await
     }
 
-    /// Makes sure that everything state needs is allowed and does what it should: to write an object, to read it, to be
-    /// refused when it is there already, and to remove it. For `doctor`; opening does not need it.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Retry`] with what was not possible, [`crate::ErrorKind::Refused`] when the object store puts an
-    /// object that is there already: fencing cannot work on it.
-    pub async fn check(&self) -> Result<()> {
-        let shared = self.shared.clone();
-        self.on_its_threads(async move { marker::check_store(&shared.store, &shared.at).await }).await
-    }
-
     async fn on_its_threads<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -136,7 +125,7 @@ impl SlateStateStore {
 
 impl fmt::Debug for SlateStateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlateStateStore").field("at", &self.shared.name.0).finish_non_exhaustive()
+        f.debug_struct("SlateStateStore").field("at", &self.shared.name).finish_non_exhaustive()
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use millrace_events::{Envelope, Kind, LogTime, Topic, TopicPartition, decode};
 use millrace_failpoints::reach;
 use millrace_log::{EventLog, Offset, Record};
-use millrace_warehouse::{Block, Source, Table, Warehouse};
+use millrace_warehouse::{Block, Maintained, Source, Table, Warehouse};
 
 use crate::error::{Error, Result};
 use crate::runner::{Board, Timer};
@@ -186,11 +186,15 @@ impl Archiver {
         Ok(())
     }
 
-    /// Merges, checkpoints and deletes in the warehouse, once.
+    /// Merges, checkpoints and deletes in the warehouse, once: where the first partition is worked on, since one process
+    /// suffices and two would do the same work.
     ///
     /// # Errors
     /// When the warehouse could not; nothing is lost.
-    pub async fn maintain(&self) -> millrace_warehouse::Result<millrace_warehouse::Maintained> {
+    pub async fn maintain(&self) -> millrace_warehouse::Result<Maintained> {
+        if !self.board_owns().contains(&(Table::Events, TopicPartition::new(Topic::Actions, 0))) {
+            return Ok(Maintained::default());
+        }
         let _maintenance = self.maintenance.lock().await;
         self.seams.warehouse.maintain().await
     }

@@ -52,4 +52,12 @@ impl Fleet {
             ("catalog", self.postgres.url().to_owned()),
         ]
     }
+
+    /// The same with the warehouse on S3 too.
+    pub fn stores_with_delta(&self) -> [(&'static str, String); 5] {
+        self.stores().map(|(store, url)| match store {
+            "warehouse" => (store, self.minio.url("tables")),
+            _ => (store, url),
+        })
+    }
 }

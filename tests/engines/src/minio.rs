@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{Process, free_port, on_path, programs};
+use crate::{Process, free_port, on_path, programs, skip};
 
 /// Where the URL of a bucket is looked for: `s3://key:secret@bucket?endpoint=http://host:port&allow_http=true`.
 pub const URL: &str = "MILLRACE_TEST_S3_URL";
@@ -87,6 +89,26 @@ impl Minio {
     pub fn resume(&self) {
         self.process.resume();
     }
+}
+
+/// The URL of a prefix that no other caller has: in the bucket whose URL is set, else in the one MinIO of this test process.
+/// `None`, said aloud, where there is neither.
+///
+/// # Panics
+/// When a server does not start, or cannot be had where CI is set.
+pub fn prefix() -> Option<String> {
+    static SHARED: OnceLock<Option<Minio>> = OnceLock::new();
+    static USERS: AtomicU64 = AtomicU64::new(0);
+    let prefix = format!("test-{}-{}", std::process::id(), USERS.fetch_add(1, Ordering::Relaxed));
+    if let Ok(url) = std::env::var(URL) {
+        let (place, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(a, b)| (a, format!("?{b}")));
+        return Some(format!("{}/{prefix}{query}", place.trim_end_matches('/')));
+    }
+    let shared = SHARED.get_or_init(Minio::start);
+    if shared.is_none() {
+        skip("S3", CURE);
+    }
+    shared.as_ref().map(|minio| minio.url(&prefix))
 }
 
 fn program() -> Option<PathBuf> {

@@ -12,7 +12,7 @@ use object_store::path::Path;
 
 use crate::files::{ActiveFile, date_text};
 use crate::log;
-use crate::table::{Change, DeltaTable, blocking, now_ms};
+use crate::table::{Change, DeltaTable, State, blocking, now_ms};
 use crate::write::{FileWriter, NewFile, Profile, by_date};
 
 /// How many dates the rows of one commit may have, each of which is a file. Blocks with more are to be cut smaller.
@@ -31,8 +31,10 @@ async fn run(table: &DeltaTable, blocks: Vec<Block>) -> Result<()> {
         return Ok(());
     }
     let writer = table.writer().await?;
-    follows(table.table, &table.lock().positions, &blocks)?;
-    let ends: BTreeMap<Source, Offset> = blocks.iter().map(|block| (block.source, block.end)).collect();
+    let ranges: Vec<_> = blocks.iter().map(|block| (block.source, block.start, block.end)).collect();
+    let follow = |state: &State| follows(table.table, &state.positions, &ranges);
+    follow(&table.lock())?;
+    let ends: BTreeMap<Source, Offset> = ranges.iter().map(|(source, _, end)| (*source, *end)).collect();
     let (kind, root, now) = (table.table, table.root.clone(), now_ms());
     let files = blocking(move || encode(kind, &root, &blocks, now)).await?;
     let added = store(table, files).await?;
@@ -42,7 +44,7 @@ async fn run(table: &DeltaTable, blocks: Vec<Block>) -> Result<()> {
     for (source, end) in &ends {
         actions.push(position(*source, *end, now)?);
     }
-    writer.add(&actions, Change { positions: ends, added, removed: Vec::new() }).await
+    writer.add(&actions, Change { positions: ends, added, removed: Vec::new() }, follow).await
 }
 
 /// Puts files where their entry will name them.
@@ -75,8 +77,8 @@ fn check(table: Table, blocks: &[Block]) -> Result<()> {
 }
 
 /// A source without a position may begin anywhere: its log may have been trimmed.
-fn follows(table: Table, positions: &BTreeMap<Source, Offset>, blocks: &[Block]) -> Result<()> {
-    for Block { source, start, .. } in blocks {
+fn follows(table: Table, positions: &BTreeMap<Source, Offset>, ranges: &[(Source, Offset, Offset)]) -> Result<()> {
+    for (source, start, _) in ranges {
         if let Some(stands) = positions.get(source).filter(|stands| *stands != start) {
             let message = format!("a block of {} begins at {start}, but {table} has it up to {stands}", name(*source));
             return Err(Error::new(ErrorKind::Conflict, message));

@@ -49,6 +49,34 @@ pub(crate) fn commit_info(operation: &str, now_ms: i64) -> Action {
     })
 }
 
+/// True for an entry that some version of this crate wrote.
+pub(crate) fn is_ours(info: &CommitInfo) -> bool {
+    info.engine_info.as_deref().is_some_and(|engine| engine.starts_with("millrace/"))
+}
+
+/// The actions of an entry.
+pub(crate) fn actions(version: u64, entry: &[u8]) -> Result<Vec<Action>, DeltaTableError> {
+    lines(entry).map(|line| serde_json::from_slice(line).map_err(|e| invalid(version, line, e))).collect()
+}
+
+/// The entries after `version`, in their order.
+pub(crate) async fn entries_after(
+    store: &dyn ObjectStore,
+    table: &Path,
+    version: u64,
+) -> object_store::Result<Vec<(u64, Path)>> {
+    let mut entries = Vec::new();
+    let mut listed = store.list_with_offset(Some(&table.clone().join(LOG_DIR)), &entry_path(table, version));
+    while let Some(object) = listed.try_next().await? {
+        let name = object.location.filename().unwrap_or_default();
+        let at = name.strip_suffix(".json").filter(|digits| digits.len() == 20).and_then(|digits| digits.parse().ok());
+        if let Some(at) = at {
+            entries.push((at, object.location));
+        }
+    }
+    Ok(entries)
+}
+
 /// A file joins the table. Its rows are new (`data_change`), or stood in files that leave with the same entry.
 pub(crate) fn add(table: Table, file: &ActiveFile, data_change: bool) -> Action {
     Action::Add(Add {
@@ -139,18 +167,22 @@ pub(crate) async fn positions(
 }
 
 fn read_entry(version: u64, entry: &[u8], positions: &mut BTreeMap<Source, Offset>) -> Result<(), DeltaTableError> {
-    for line in entry.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-        let action: Value = serde_json::from_slice(line).map_err(|json_err| DeltaTableError::InvalidJsonLog {
-            json_err,
-            line: String::from_utf8_lossy(line).into_owned(),
-            version,
-        })?;
+    for line in lines(entry) {
+        let action: Value = serde_json::from_slice(line).map_err(|e| invalid(version, line, e))?;
         let txn = &action["txn"];
         if let (Some(id), Some(end)) = (txn["appId"].as_str(), txn["version"].as_i64()) {
             stands(id, end, positions);
         }
     }
     Ok(())
+}
+
+fn lines(entry: &[u8]) -> impl Iterator<Item = &[u8]> {
+    entry.split(|b| *b == b'\n').filter(|line| !line.is_empty())
+}
+
+fn invalid(version: u64, line: &[u8], json_err: serde_json::Error) -> DeltaTableError {
+    DeltaTableError::InvalidJsonLog { json_err, line: String::from_utf8_lossy(line).into_owned(), version }
 }
 
 fn read_checkpoint(bytes: Bytes) -> Result<BTreeMap<Source, Offset>, DeltaTableError> {
@@ -178,7 +210,8 @@ fn no_txns() -> DeltaTableError {
     DeltaTableError::Generic("a checkpoint without txn columns".to_owned())
 }
 
-fn stands(id: &str, end: i64, positions: &mut BTreeMap<Source, Offset>) {
+/// What a position says, if it is one of ours.
+pub(crate) fn stands(id: &str, end: i64, positions: &mut BTreeMap<Source, Offset>) {
     if let (Some(source), Ok(end)) = (parse_app_id(id), Offset::try_from(end)) {
         positions.insert(source, end);
     }

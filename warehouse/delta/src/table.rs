@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error as StdError;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,22 +11,33 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::{Action, MetadataExt, StructType, new_metadata};
 use deltalake_core::{DeltaTableBuilder, DeltaTableError};
-use futures::TryStreamExt;
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt};
+use millrace_objects::Target;
 use millrace_warehouse::tables::DATE_COLUMN;
 use millrace_warehouse::{Error, ErrorKind, Offset, Result, Source, Table};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use url::Url;
 
 use crate::files::{ActiveFile, Files, parse_date, parse_stats};
 use crate::log::{self, LOG_DIR};
 use crate::maintain::Rounds;
+use crate::remote::Remote;
 use crate::store::{self, DurableStore};
 
 /// The file whose lock says that a process writes here.
 const LOCK_FILE: &str = ".lock";
 
-/// The tables of a directory.
+/// When others have added more entries than this, the table is read anew: it has checkpoints.
+const FOLLOW_MAX: usize = 200;
+/// How many entries are fetched at one time.
+const FETCHES: usize = 8;
+/// How often an entry is put again after others were faster. Each time one of them got on.
+const TURNS_MAX: u32 = 32;
+
+/// The tables of a directory, or of an object store.
 pub(crate) struct Tables {
     store: Arc<dyn ObjectStore>,
     tables: Vec<Arc<DeltaTable>>,
@@ -37,13 +49,29 @@ impl Tables {
     pub(crate) async fn open(dir: &FsPath, retention: Duration) -> Result<Self> {
         let dir = dir.to_owned();
         let (dir, lock, store) = blocking(move || prepare(&dir)).await?;
-        let store: Arc<dyn ObjectStore> = Arc::new(store);
-        let mut tables = Vec::new();
-        for table in Table::ALL {
-            let place = Place { dir: &dir, store: &store, lock: &lock, retention };
-            tables.push(Arc::new(DeltaTable::open(table, place).await?));
-        }
+        Self::at(Arc::new(store), Home::Dir { dir, _lock: lock }, retention).await
+    }
+
+    pub(crate) async fn open_shared(target: Target, retention: Duration) -> Result<Self> {
+        let prefix = Path::parse(target.prefix.as_ref()).map_err(|e| {
+            Error::with_source(ErrorKind::Invalid, format!("cannot use the prefix of {}", target.name), e)
+        })?;
+        let store = PrefixStore::new(Remote(target.store), prefix);
+        Self::at(Arc::new(store), Home::Shared { name: target.name }, retention).await
+    }
+
+    async fn at(store: Arc<dyn ObjectStore>, home: Home, retention: Duration) -> Result<Self> {
+        let opened = Table::ALL.map(|table| {
+            let (store, home) = (store.clone(), home.clone());
+            async move { DeltaTable::open(table, store, home, retention).await.map(Arc::new) }
+        });
+        let tables = try_join_all(opened).await?;
         Ok(Self { store, tables, rounds: tokio::sync::Mutex::default() })
+    }
+
+    /// Reads what others have written since; nothing where nobody else writes.
+    pub(crate) async fn follow(&self) -> Result<()> {
+        try_join_all(self.tables.iter().map(|table| table.follow())).await.map(drop)
     }
 
     /// The object store that holds them; its root is the directory of the warehouse.
@@ -62,27 +90,38 @@ impl Tables {
     }
 }
 
-/// Where a table is opened.
-struct Place<'a> {
-    dir: &'a FsPath,
-    store: &'a Arc<dyn ObjectStore>,
-    lock: &'a Arc<File>,
-    retention: Duration,
+/// Where tables stand, and who writes there.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// A directory of this process alone: what it remembers is what is there.
+    Dir {
+        dir: PathBuf,
+        /// Held while this process may write here; the system gives it up when the process dies.
+        _lock: Arc<File>,
+    },
+    /// An object store where others write too.
+    Shared { name: String },
 }
 
-/// One table. Its log is read when it is opened; from then on it follows its own entries.
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir { dir, .. } => fmt::Display::fmt(&dir.display(), f),
+            Self::Shared { name } => f.write_str(name),
+        }
+    }
+}
+
+/// One table. Its log is read when it is opened; from then on it follows its own entries, and where others write too, theirs.
 pub(crate) struct DeltaTable {
     pub(crate) table: Table,
     pub(crate) store: Arc<dyn ObjectStore>,
     /// Where it stands in the store.
     pub(crate) root: Path,
     pub(crate) retention: Duration,
-    /// Where it stands on disk.
-    dir: PathBuf,
+    home: Home,
     writer: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-    /// Held while this process may write here; the system gives it up when the process dies.
-    _lock: Arc<File>,
 }
 
 /// What a table holds at one version.
@@ -109,6 +148,8 @@ pub(crate) struct Garbage {
     pub(crate) since_ms: i64,
     /// Held by queries that began before.
     pub(crate) file: Option<Arc<ActiveFile>>,
+    /// No entry ever named it, as far as is known: it was left behind, or somebody is about to name it.
+    pub(crate) unnamed: bool,
 }
 
 /// The right to add an entry to a table's log.
@@ -122,26 +163,39 @@ pub(crate) struct Writer<'a> {
 pub(crate) struct Change {
     pub(crate) positions: BTreeMap<Source, Offset>,
     pub(crate) added: Vec<Arc<ActiveFile>>,
-    pub(crate) removed: Vec<Arc<ActiveFile>>,
+    /// By their paths.
+    pub(crate) removed: Vec<String>,
+}
+
+/// What the log says of a data file.
+struct Logged {
+    path: String,
+    size: i64,
+    written_ms: i64,
+    date: Option<String>,
+    stats: Option<String>,
 }
 
 impl DeltaTable {
-    async fn open(table: Table, place: Place<'_>) -> Result<Self> {
+    async fn open(table: Table, store: Arc<dyn ObjectStore>, home: Home, retention: Duration) -> Result<Self> {
         let opened = Self {
             table,
-            store: place.store.clone(),
+            store,
             root: Path::from(table.name()),
-            retention: place.retention,
-            dir: place.dir.join(table.name()),
+            retention,
+            home,
             writer: tokio::sync::Mutex::default(),
             state: Mutex::default(),
-            _lock: place.lock.clone(),
         };
         opened.create().await?;
-        let state = opened.load().await?;
-        *opened.lock() = state;
+        opened.reload().await?;
         opened.keep_retention().await?;
         Ok(opened)
+    }
+
+    /// True where others write too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.home, Home::Shared { .. })
     }
 
     /// Checkpoints forget replaced files after what the table says, so it must say what this process does.
@@ -158,7 +212,7 @@ impl DeltaTable {
             return Ok(());
         }
         let info = log::commit_info("SET TBLPROPERTIES", now_ms());
-        self.writer().await?.add(&[info, Action::Metadata(metadata)], Change::default()).await
+        self.writer().await?.add(&[info, Action::Metadata(metadata)], Change::default(), |_| Ok(())).await
     }
 
     fn settings(&self) -> [(&'static str, String); 2] {
@@ -179,22 +233,81 @@ impl DeltaTable {
 
     /// Where its sources stand.
     pub(crate) async fn recorded(&self) -> Result<BTreeMap<Source, Offset>> {
-        if self.lock().doubtful {
+        if self.is_shared() {
+            self.follow().await?;
+        } else if self.lock().doubtful {
             drop(self.writer().await?);
         }
         Ok(self.lock().positions.clone())
     }
 
-    /// Waits for the right to add an entry. Afterwards memory says what the log says.
+    /// Waits for the right to add an entry. Afterwards memory says what the log says, but for what others add meanwhile.
     pub(crate) async fn writer(&self) -> Result<Writer<'_>> {
         let turn = self.writer.lock().await;
         if self.lock().doubtful {
-            let mut fresh = self.load().await?;
+            self.reload().await?;
+        }
+        Ok(Writer { table: self, _turn: turn })
+    }
+
+    /// Reads what others have added to the log since; nothing where nobody else writes.
+    pub(crate) async fn follow(&self) -> Result<()> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let known = self.lock().version;
+        let added = log::entries_after(&*self.store, &self.root, known).await;
+        let added = added.map_err(|e| self.error("list the log of", e))?;
+        // Entries that a checkpoint sums up are deleted one day: who slept that long begins anew.
+        if added.len() > FOLLOW_MAX || added.iter().map(|(version, _)| *version).ne((known + 1..).take(added.len())) {
+            return self.reload().await;
+        }
+        let fetched = futures::stream::iter(added.into_iter().map(|(version, path)| async move {
+            Ok::<_, object_store::Error>((version, self.store.get(&path).await?.bytes().await?))
+        }));
+        let entries: Vec<_> =
+            fetched.buffered(FETCHES).try_collect().await.map_err(|e| self.error("read the log of", e))?;
+        for (version, entry) in entries {
+            let actions = log::actions(version, &entry).map_err(|e| self.unreadable(e))?;
+            let Some(change) = self.change(actions)? else { return self.reload().await };
             let mut state = self.lock();
+            // This process has added entries, or followed them, meanwhile.
+            if version == state.version + 1 {
+                state.apply(version, change);
+            }
+        }
+        Ok(())
+    }
+
+    /// What an entry changes; `None` when it is not one of those that are written here.
+    fn change(&self, actions: Vec<Action>) -> Result<Option<Change>> {
+        let (mut change, mut is_ours) = (Change::default(), false);
+        for action in actions {
+            match action {
+                Action::CommitInfo(info) => is_ours = log::is_ours(&info),
+                Action::Add(add) => {
+                    let date = add.partition_values.get(DATE_COLUMN).cloned().flatten();
+                    let (size, written_ms) = (add.size, add.modification_time);
+                    let file = Logged { path: add.path, size, written_ms, date, stats: add.stats };
+                    change.added.push(Arc::new(self.active_file(file)?));
+                }
+                Action::Remove(remove) => change.removed.push(remove.path),
+                Action::Txn(txn) => log::stands(&txn.app_id, txn.version, &mut change.positions),
+                _ => return Ok(None),
+            }
+        }
+        Ok(is_ours.then_some(change))
+    }
+
+    /// Reads the whole log.
+    async fn reload(&self) -> Result<()> {
+        let mut fresh = self.load().await?;
+        let mut state = self.lock();
+        if fresh.version >= state.version {
             fresh.keep_held(&state);
             *state = fresh;
         }
-        Ok(Writer { table: self, _turn: turn })
+        Ok(())
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -243,13 +356,21 @@ impl DeltaTable {
         let delta = self.open_delta().await.map_err(|e| self.unreadable(e))?;
         let snapshot = delta.snapshot().map_err(|e| self.unreadable(e))?;
         self.check_columns(&snapshot.snapshot().arrow_schema())?;
-        let log_dir = self.dir.join(LOG_DIR);
-        blocking(move || store::sync_dir(&log_dir).map_err(|e| disk("sync", &log_dir, e))).await?;
+        if let Home::Dir { dir, .. } = &self.home {
+            let log_dir = dir.join(self.table.name()).join(LOG_DIR);
+            blocking(move || store::sync_dir(&log_dir).map_err(|e| disk("sync", &log_dir, e))).await?;
+        }
         let mut state = State { version: snapshot.version(), ..State::default() };
         let replayed = log::positions(&*self.store, &self.root, state.version).await.map_err(|e| self.unreadable(e))?;
         (state.positions, state.checkpoint) = replayed;
         for view in snapshot.log_data().iter() {
-            let file = self.active_file(&view)?;
+            let file = self.active_file(Logged {
+                path: view.path().into_owned(),
+                size: view.size(),
+                written_ms: view.modification_time(),
+                date: view.partition_values_map().get(DATE_COLUMN).cloned().flatten(),
+                stats: view.stats(),
+            })?;
             state.files.insert(file.path.clone(), Arc::new(file));
         }
         let log_store = delta.log_store();
@@ -257,7 +378,8 @@ impl DeltaTable {
         while let Some(tombstone) = removed.try_next().await.map_err(|e| self.unreadable(e))? {
             let path = tombstone.path().into_owned();
             let since_ms = tombstone.deletion_timestamp().unwrap_or_default();
-            state.garbage.insert(path.clone(), Garbage { location: self.locate(&path), since_ms, file: None });
+            let garbage = Garbage { location: self.locate(&path), since_ms, file: None, unnamed: false };
+            state.garbage.insert(path, garbage);
         }
         self.find_garbage(&mut state).await?;
         Ok(state)
@@ -274,7 +396,7 @@ impl DeltaTable {
                 continue;
             }
             let since_ms = object.last_modified.timestamp_millis();
-            let garbage = Garbage { location: object.location, since_ms, file: None };
+            let garbage = Garbage { location: object.location, since_ms, file: None, unnamed: true };
             state.garbage.entry(path.clone()).or_insert(garbage);
             found.insert(path);
         }
@@ -282,19 +404,17 @@ impl DeltaTable {
         Ok(())
     }
 
-    fn active_file(&self, view: &deltalake_core::kernel::LogicalFileView) -> Result<ActiveFile> {
-        let path = view.path().into_owned();
+    fn active_file(&self, logged: Logged) -> Result<ActiveFile> {
+        let path = logged.path;
         let corrupt = |what: &str| self.corrupt(format!("the log says no {what} of {path}"));
-        let stats = view.stats().ok_or_else(|| corrupt("statistics"))?;
+        let stats = logged.stats.ok_or_else(|| corrupt("statistics"))?;
         let (rows, columns) = parse_stats(self.table, &stats).ok_or_else(|| corrupt("number of rows"))?;
-        let values = view.partition_values_map();
-        let date = values.get(DATE_COLUMN).and_then(Option::as_deref).and_then(parse_date);
         Ok(ActiveFile {
             location: self.locate(&path),
-            size: u64::try_from(view.size()).map_err(|_| corrupt("size"))?,
-            date: date.ok_or_else(|| corrupt("date"))?,
+            size: u64::try_from(logged.size).map_err(|_| corrupt("size"))?,
+            date: logged.date.as_deref().and_then(parse_date).ok_or_else(|| corrupt("date"))?,
             rows,
-            written_ms: view.modification_time(),
+            written_ms: logged.written_ms,
             columns,
             path,
         })
@@ -318,12 +438,12 @@ impl DeltaTable {
     }
 
     fn corrupt(&self, what: String) -> Error {
-        Error::new(ErrorKind::Corrupt, format!("cannot use the table in {}: {what}", self.dir.display()))
+        Error::new(ErrorKind::Corrupt, format!("cannot use the table {} in {}: {what}", self.table, self.home))
     }
 
     fn unreadable(&self, error: DeltaTableError) -> Error {
         let kind = if is_of_disk(&error) { ErrorKind::Retry } else { ErrorKind::Corrupt };
-        Error::with_source(kind, format!("cannot read the table in {}", self.dir.display()), error)
+        Error::with_source(kind, format!("cannot read the table {} in {}", self.table, self.home), error)
     }
 
     pub(crate) fn error(&self, what: &str, error: impl StdError + Send + Sync + 'static) -> Error {
@@ -332,25 +452,66 @@ impl DeltaTable {
 }
 
 impl Writer<'_> {
-    /// Adds an entry. After an error it is unknown whether it was taken, and the next writer reads the log first.
-    pub(crate) async fn add(&self, actions: &[Action], change: Change) -> Result<()> {
+    /// Adds an entry, if `still` has nothing against it: where others write too it is asked again after each of theirs. After
+    /// an error it is unknown whether the entry was taken, and the next writer reads the log first.
+    pub(crate) async fn add(
+        &self,
+        actions: &[Action],
+        change: Change,
+        still: impl Fn(&State) -> Result<()>,
+    ) -> Result<()> {
         let table = self.table;
-        let version = table.lock().version + 1;
         let entry = log::entry(actions).map_err(|e| table.error("write to", e))?;
-        // Doubtful until answered: whoever drops this future leaves the question open.
-        table.lock().doubtful = true;
-        let path = log::entry_path(&table.root, version);
-        match table.store.put_opts(&path, entry.into(), PutMode::Create.into()).await {
-            Ok(_) => {
-                table.lock().apply(version, change);
-                Ok(())
+        for _ in 0..TURNS_MAX {
+            let version = {
+                let mut state = table.lock();
+                still(&state)?;
+                // Doubtful until answered: whoever drops this future leaves the question open.
+                state.doubtful = !table.is_shared();
+                state.version + 1
+            };
+            table.check_age(&change)?;
+            let path = log::entry_path(&table.root, version);
+            match table.store.put_opts(&path, entry.clone().into(), PutMode::Create.into()).await {
+                Ok(_) => {
+                    let mut state = table.lock();
+                    // Whoever follows the log may have met it already.
+                    if state.version < version {
+                        state.apply(version, change);
+                    }
+                    return Ok(());
+                }
+                Err(object_store::Error::AlreadyExists { .. }) if table.is_shared() => {
+                    let there = async { table.store.get(&path).await?.bytes().await }.await;
+                    table.follow().await?;
+                    // An answer was lost on the way, and the client asked again.
+                    if there.map_err(|e| table.error("read the log of", e))? == entry {
+                        return Ok(());
+                    }
+                }
+                Err(e @ object_store::Error::AlreadyExists { .. }) => {
+                    let message = format!("somebody else wrote version {version} of the table {}", table.table);
+                    return Err(Error::with_source(ErrorKind::Conflict, message, e));
+                }
+                Err(e) => return Err(table.error("write to", e)),
             }
-            Err(e @ object_store::Error::AlreadyExists { .. }) => {
-                let message = format!("somebody else wrote version {version} of the table {}", table.table);
-                Err(Error::with_source(ErrorKind::Conflict, message, e))
-            }
-            Err(e) => Err(table.error("write to", e)),
         }
+        let message = format!("others write to the table {} all the time: try again", table.table);
+        Err(Error::new(ErrorKind::Retry, message))
+    }
+}
+
+impl DeltaTable {
+    /// Where others write too, one of them deletes what nobody named within the retention: files that waited long for their
+    /// entry may be gone. Whoever deletes adds an entry first, so this is asked anew by everybody who was about to.
+    fn check_age(&self, change: &Change) -> Result<()> {
+        let oldest = change.added.iter().map(|file| file.written_ms).min();
+        let age_ms = oldest.map_or(0, |written_ms| now_ms().saturating_sub(written_ms));
+        if self.is_shared() && u128::try_from(age_ms).unwrap_or(0) > self.retention.as_millis() / 2 {
+            let message = format!("a commit to the table {} took too long: it begins again", self.table);
+            return Err(Error::new(ErrorKind::Retry, message));
+        }
+        Ok(())
     }
 }
 
@@ -363,9 +524,9 @@ impl State {
         if !change.added.is_empty() || !change.removed.is_empty() {
             self.listed = None;
         }
-        for file in change.removed {
-            self.files.remove(&file.path);
-            let garbage = Garbage { location: file.location.clone(), since_ms, file: Some(file.clone()) };
+        for file in change.removed.iter().filter_map(|path| self.files.remove(path)) {
+            let garbage =
+                Garbage { location: file.location.clone(), since_ms, file: Some(file.clone()), unnamed: false };
             self.garbage.insert(file.path.clone(), garbage);
         }
         for file in change.added {

@@ -8,6 +8,7 @@ use millrace_catalog::{Catalog, PostgresCatalog, PostgresOptions};
 use millrace_clickhouse::ClickHouseOptions;
 use millrace_log::{Clock, WallClock};
 use millrace_log_kafka::{KafkaLog, Severity};
+use millrace_objects::Target;
 use millrace_redis::{RedisOnlineStore, RedisOptions};
 use millrace_slatedb::{SlateOptions, SlateStateStore};
 use serde::Serialize;
@@ -149,7 +150,10 @@ async fn online(config: &Config) -> Vec<Finding> {
 
 async fn warehouse(config: &Config) -> Vec<Finding> {
     const STORE: &str = "warehouse";
-    let Backend::Engine { url, .. } = &config.warehouse else { return vec![in_data_dir(STORE, config)] };
+    let Backend::Engine { url, scheme } = &config.warehouse else { return vec![in_data_dir(STORE, config)] };
+    if *scheme == "s3" {
+        return objects(STORE, &config.warehouse, url).await;
+    }
     let found = millrace_clickhouse::check(url, &ClickHouseOptions::default()).await;
     let told = found.into_iter().map(|finding| Finding {
         store: STORE,
@@ -163,15 +167,23 @@ async fn warehouse(config: &Config) -> Vec<Finding> {
 async fn state(config: &Config) -> Vec<Finding> {
     const STORE: &str = "state";
     let Backend::Engine { url, .. } = &config.state else { return vec![in_data_dir(STORE, config)] };
-    let checked = async { SlateStateStore::open(url, SlateOptions::default()).await?.check().await };
+    if let Err(error) = SlateStateStore::open(url, SlateOptions::default()).await {
+        return vec![unreachable(STORE, &error)];
+    }
+    objects(STORE, &config.state, url).await
+}
+
+/// What an object store must let anybody do who keeps something there.
+async fn objects(store: &'static str, at: &Backend, url: &str) -> Vec<Finding> {
+    let checked = async { Target::parse(url)?.check().await };
     match checked.await {
         Ok(()) => vec![Finding {
-            store: STORE,
+            store,
             level: Level::Fine,
-            what: format!("{} can be read and written, and refuses what is there already", config.state),
+            what: format!("{at} can be read and written, and refuses what is there already"),
             cure: None,
         }],
-        Err(error) => vec![unreachable(STORE, &error)],
+        Err(error) => vec![unreachable(store, &error)],
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use millrace_engines::fleet::Fleet;
 
-use super::support::{Server, millrace, on_engines, verify};
+use super::support::{Server, free_port, millrace, verify};
 
 const EVENTS: &str = "3000";
 
@@ -38,13 +38,21 @@ async fn a_deployment_moves_to_engines_and_back_and_shows_the_same() {
     let hash = verify(&at("old"));
 
     config(&at("old.toml"), &at("old"), &[]);
-    config(&at("engines.toml"), &at("scratch"), &on_engines(&fleet));
+    // The other tests have ClickHouse.
+    let stores = fleet.stores_with_delta().into_iter();
+    let engines: Vec<String> = stores.flat_map(|(store, url)| [format!("--{store}"), url]).collect();
+    config(&at("engines.toml"), &at("scratch"), &engines);
     config(&at("back.toml"), &at("back"), &[]);
     let (code, told) = migrate(&at("old.toml"), &at("engines.toml"));
     assert!(code == Some(0) && told.contains(&hash), "{code:?} {told}");
     // Again: nothing is left to copy.
     let (code, told) = migrate(&at("old.toml"), &at("engines.toml"));
     assert!(code == Some(0) && told.contains("actions: 0 records copied"), "{code:?} {told}");
+    let engines: Vec<&str> = engines.iter().map(String::as_str).collect();
+    let server = Server::start_on(&at("scratch"), "replay", free_port(), &engines).await;
+    server.at_rest().await;
+    assert_eq!(server.get("/v1/queries/events_by_name").await.1["rows"], expected["rows"], "on S3");
+    server.stop();
     let (code, told) = migrate(&at("engines.toml"), &at("back.toml"));
     assert!(code == Some(0) && told.contains(&hash), "{code:?} {told}");
 

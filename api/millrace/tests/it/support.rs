@@ -229,7 +229,9 @@ impl Drop for Server {
 /// What puts every store of a server on an engine. A log that is away is told of soon.
 pub(crate) fn on_engines(fleet: &Fleet) -> Vec<String> {
     let soon = |store, url| if store == "log" { format!("{url}&append_timeout_ms=3000") } else { url };
-    fleet.stores().into_iter().flat_map(|(store, url)| [format!("--{store}"), soon(store, url)]).collect()
+    let is_on_s3 = std::env::var("MILLRACE_TEST_WAREHOUSE").is_ok_and(|scheme| scheme == "s3");
+    let stores = if is_on_s3 { fleet.stores_with_delta() } else { fleet.stores() };
+    stores.into_iter().flat_map(|(store, url)| [format!("--{store}"), soon(store, url)]).collect()
 }
 
 /// One `track` call.

@@ -86,10 +86,3 @@ async fn what_cannot_name_a_log_is_invalid() {
         assert_eq!(follow(&store, &at, name).await.unwrap_err().kind(), ErrorKind::Invalid, "{name}");
     }
 }
-
-#[tokio::test]
-async fn a_check_leaves_nothing_behind() {
-    let (store, at) = store();
-    check_store(&store, &at).await.unwrap();
-    assert!(store.list_with_delimiter(None).await.unwrap().common_prefixes.is_empty());
-}

@@ -1,55 +1,26 @@
 //! Where tests keep state.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_engines::minio::{self, Minio};
+use millrace_engines::minio;
 use millrace_events::TopicPartition;
+use millrace_objects::Target;
 use millrace_pipelines::Result;
 use millrace_pipelines::state::conformance::Harness;
 use millrace_pipelines::state::{PartitionState, StateStore};
 use millrace_slatedb::object_store::ObjectStore;
-use millrace_slatedb::object_store::aws::AmazonS3Builder;
 use millrace_slatedb::object_store::memory::InMemory;
 use millrace_slatedb::object_store::prefix::PrefixStore;
 use millrace_slatedb::{SlateOptions, SlateStateStore};
 use tempfile::TempDir;
 
-/// The one MinIO of this test process, or the one whose URL is set; each user has a prefix of its own. `None` where there
-/// is none, said aloud.
-pub(crate) fn bucket() -> Option<String> {
-    static SHARED: OnceLock<Option<Minio>> = OnceLock::new();
-    static USERS: AtomicU64 = AtomicU64::new(0);
-    let user = USERS.fetch_add(1, Ordering::Relaxed);
-    let prefix = format!("state-test-{}-{user}", std::process::id());
-    if let Ok(url) = std::env::var(minio::URL) {
-        let (place, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(a, b)| (a, format!("?{b}")));
-        return Some(format!("{}/{prefix}{query}", place.trim_end_matches('/')));
-    }
-    let shared = SHARED.get_or_init(Minio::start);
-    if shared.is_none() {
-        millrace_engines::skip("MinIO", minio::CURE);
-    }
-    shared.as_ref().map(|minio| minio.url(&prefix))
-}
-
-/// A client of that bucket, for tests that stand between.
+/// A client of a prefix in MinIO, for tests that stand between.
 pub(crate) fn client() -> Option<Arc<dyn ObjectStore>> {
-    let url = url::Url::parse(&bucket()?).unwrap();
-    let prefix = url.path().trim_matches('/').to_owned();
-    let parameter = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-    let store = AmazonS3Builder::from_env()
-        .with_bucket_name(url.host_str().unwrap())
-        .with_access_key_id(url.username())
-        .with_secret_access_key(url.password().unwrap())
-        .with_endpoint(parameter("endpoint").unwrap())
-        .with_region(parameter("region").unwrap_or_else(|| "us-east-1".to_owned()))
-        .with_allow_http(true)
-        .build()
-        .unwrap();
-    Some(Arc::new(PrefixStore::new(store, prefix)))
+    let target = Target::parse(&minio::prefix()?).unwrap();
+    Some(Arc::new(PrefixStore::new(target.store, target.prefix)))
 }
 
 /// An object store that tests share by its handle, or a URL.
@@ -70,7 +41,7 @@ impl Place {
     }
 
     pub(crate) fn minio() -> Option<Self> {
-        bucket().map(Self::Url)
+        minio::prefix().map(Self::Url)
     }
 
     /// As one more process would open it.

@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::commit::store;
 use crate::files::ActiveFile;
 use crate::log;
-use crate::table::{Change, DeltaTable, blocking, now_ms};
+use crate::table::{Change, DeltaTable, State, blocking, now_ms};
 use crate::write::{FileWriter, NewFile, Profile};
 
 /// How many files of one tier are merged, and how many times more rows the files of the next tier have.
@@ -127,17 +127,21 @@ async fn merge_group(table: &DeltaTable, group: Vec<Arc<ActiveFile>>, oversized:
 async fn replace(table: &DeltaTable, taken: Vec<Arc<ActiveFile>>, merged: NewFile) -> Result<u64> {
     let writer = table.writer().await?;
     let added = store(table, vec![merged]).await?;
-    if taken.iter().any(|file| !table.lock().files.contains_key(&file.path)) {
-        // Somebody else replaced one of them; what was written will be found as garbage.
-        return Ok(0);
-    }
+    let still = |state: &State| {
+        if taken.iter().all(|file| state.files.contains_key(&file.path)) {
+            return Ok(());
+        }
+        // What was written will be found as garbage.
+        let message = format!("merged files of {} in vain: another process had replaced one of them", table.table);
+        Err(Error::new(ErrorKind::Conflict, message))
+    };
     let now = now_ms();
     let mut actions = vec![log::commit_info("OPTIMIZE", now)];
     actions.extend(taken.iter().map(|file| log::remove(file, now)));
     actions.extend(added.iter().map(|file| log::add(table.table, file, false)));
     let merged = taken.len() as u64;
-    let change = Change { added, removed: taken, ..Change::default() };
-    match writer.add(&actions, change).await {
+    let removed = taken.iter().map(|file| file.path.clone()).collect();
+    match writer.add(&actions, Change { added, removed, ..Change::default() }, still).await {
         Err(e) if e.kind() == ErrorKind::Conflict => {
             Err(Error::with_source(ErrorKind::Retry, format!("merged files of {} in vain", table.table), e))
         }

@@ -37,6 +37,7 @@ async fn round(tables: &Tables) -> Result<Maintained> {
 }
 
 async fn one(table: &DeltaTable, rounds: &mut Rounds, done: &mut Maintained) -> Result<()> {
+    table.follow().await?;
     // What cannot be merged still gets its checkpoints, and what is gone its disk space back.
     let merged = merge::merge(table, &mut rounds.oversized, done).await;
     let written = checkpoint::checkpoint(table, done).await;

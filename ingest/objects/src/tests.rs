@@ -1,14 +1,13 @@
 use super::*;
-use crate::ErrorKind;
 
 fn check(url: &str, name: &str, prefix: &str) {
     let target = Target::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
-    assert_eq!((target.name.to_string().as_str(), target.prefix.as_ref()), (name, prefix), "{url}");
+    assert_eq!((target.name.as_str(), target.prefix.as_ref()), (name, prefix), "{url}");
 }
 
 fn refused(url: &str, because: &str) {
     let error = Target::parse(url).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error}");
+    assert!(matches!(error, Error::Invalid(_)), "{url}: {error}");
     assert!(error.to_string().contains(because), "{url}: {error}");
     assert!(!error.to_string().contains("secret"), "{error} repeats a password");
 }
@@ -42,4 +41,13 @@ fn what_is_no_url_is_refused_with_the_forms() {
 fn nothing_shows_a_password() {
     let target = Target::parse("s3://key:secret@bucket/a?endpoint=http://127.0.0.1:9000&allow_http=true").unwrap();
     assert!(!format!("{target:?}").contains("secret"), "{target:?}");
+}
+
+#[tokio::test]
+async fn a_store_is_checked_and_nothing_is_left() {
+    let mut target = Target::parse("s3://bucket/a").unwrap();
+    let store = Arc::new(object_store::memory::InMemory::new());
+    target.store = store.clone();
+    target.check().await.unwrap();
+    assert!(store.list_with_delimiter(None).await.unwrap().common_prefixes.is_empty());
 }
