@@ -8,6 +8,7 @@ use anyhow::Context;
 use millrace_embedded::Embedded;
 use millrace_feature_store::{FjallOnlineStore, OnlineStore};
 use millrace_log::EventLog;
+use millrace_pipelines::runner::Board;
 use millrace_redis::{RedisOnlineStore, RedisOptions};
 
 use crate::assemble::worked_partitions;
@@ -16,6 +17,9 @@ use crate::config::{Backend, Config};
 
 /// How long after a rebuild that did not come to its end the next one begins.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How often a process that does not lead looks whether it does now.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The online store, wherever it is.
 #[derive(Clone)]
@@ -44,13 +48,17 @@ impl Online {
     }
 }
 
-/// Fills Redis again from the log whenever it has lost what it held, until the jobs stop. Jobs go on meanwhile: what they
-/// write is newer than what the replay writes, and the newer one stays.
-pub(crate) async fn keep_filled(store: Arc<RedisOnlineStore>, config: Config, log: Arc<dyn EventLog>) {
+/// Fills Redis again from the log whenever it has lost what it held, until the jobs stop: of several processes the one that
+/// leads. Jobs go on meanwhile: what they write is newer than what the replay writes, and the newer one stays.
+pub(crate) async fn keep_filled(store: Arc<RedisOnlineStore>, config: Config, log: Arc<dyn EventLog>, board: Board) {
     let mut state = store.watch();
     loop {
         if state.wait_for(|state| state.lost).await.is_err() {
             return;
+        }
+        if !board.leads() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
         }
         tracing::warn!("the online store is new or has lost what it held: filling it from the log");
         match refill(&store, &config, &log).await {

@@ -92,7 +92,12 @@ impl Platform {
             };
             started.spawn(trimmer.run());
             if let Online::Redis(redis) = &stores.online {
-                started.spawn(online::keep_filled(redis.clone(), config.clone(), stores.log.clone()));
+                started.spawn(online::keep_filled(
+                    redis.clone(),
+                    config.clone(),
+                    stores.log.clone(),
+                    started.board.clone(),
+                ));
             }
             jobs = Some(started);
         }

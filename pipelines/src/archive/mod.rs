@@ -192,7 +192,7 @@ impl Archiver {
     /// # Errors
     /// When the warehouse could not; nothing is lost.
     pub async fn maintain(&self) -> millrace_warehouse::Result<Maintained> {
-        if !self.board_owns().contains(&(Table::Events, TopicPartition::new(Topic::Actions, 0))) {
+        if !self.seams.board.leads() {
             return Ok(Maintained::default());
         }
         let _maintenance = self.maintenance.lock().await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use millrace_events::{LogTime, TopicPartition};
+use millrace_events::{LogTime, Topic, TopicPartition};
 use millrace_log::Offset;
 
 /// Progress of one worker.
@@ -49,6 +49,12 @@ impl Board {
     /// One partition's, as of now.
     pub fn get(&self, of: TopicPartition) -> Option<PartitionStatus> {
         self.lock().get(&of).cloned()
+    }
+
+    /// True where the first partition of actions is worked on: of several processes in one, so what one suffices for is done
+    /// there.
+    pub fn leads(&self) -> bool {
+        self.lock().contains_key(&TopicPartition::new(Topic::Actions, 0))
     }
 
     /// Forgets a partition that has moved away.

@@ -262,7 +262,16 @@ fn check_layout(embedded: &Embedded, meta: &Space, count: u32) -> Result<()> {
                            (`millrace tail actions` of that version writes it out)";
             Err(Error::new(ErrorKind::Invalid, message))
         }
-        _ => Err(Error::new(ErrorKind::Corrupt, "the log has a layout that this version does not know")),
+        [made, ..] if *made > LAYOUT => {
+            let message = format!(
+                "the log was made by a newer version (layout {made}, this one knows up to {LAYOUT}): upgrade this process"
+            );
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+        _ => Err(Error::new(
+            ErrorKind::Corrupt,
+            "the log has no layout: the data directory is damaged, restore a backup",
+        )),
     }
 }
 

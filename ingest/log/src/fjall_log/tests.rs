@@ -222,7 +222,8 @@ fn a_layout_of_the_future_is_refused() {
     writes.put(&embedded.space(META_SPACE).unwrap(), LAYOUT_KEY, [9_u8, 0, 0, 0, 4].as_slice());
     embedded.write(writes, Durability::Synced).unwrap();
     let error = FjallLog::open(embedded, FjallLogOptions::default()).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("a newer version") && error.to_string().contains("upgrade"), "{error}");
 }
 
 #[test]
