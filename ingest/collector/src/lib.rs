@@ -281,6 +281,13 @@ impl Collector {
     }
 
     async fn append(&self, appends: Vec<Append>) -> Result<(), Refusal> {
+        let unavailable =
+            || Err(Refusal::new(Code::Unavailable, "the log cannot take it now: repeat the same request later"));
+        // An append would wait as long as it may for what is known to be away, and its client and our memory with it. The
+        // log gets well by itself.
+        if !self.log.healthy() {
+            return unavailable();
+        }
         let actions = appends.iter().filter(|append| append.to.topic == Topic::Actions);
         for sent in actions.filter_map(|append| self.sent.get(append.to.partition as usize)) {
             sent.fetch_add(1, Ordering::Relaxed);
@@ -291,7 +298,7 @@ impl Collector {
         } else {
             tracing::error!(%error, kind = ?error.kind(), "the log refused a request");
         }
-        Err(Refusal::new(Code::Unavailable, "the log cannot take it now: repeat the same request later"))
+        unavailable()
     }
 
     fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {

@@ -536,6 +536,20 @@ fn a_log_that_cannot_take_it_is_no_fault_of_the_client() {
 }
 
 #[test]
+fn a_log_that_is_away_is_not_waited_for() {
+    let door = Door::new();
+    door.log.set_healthy(false);
+    let refusal = door.send(Call::Identify, r#"{"userId":"u"}"#).unwrap_err();
+    assert_eq!((refusal.kind, refusal.code, refusal.retry_after_s), (RefusalKind::Unavailable, "unavailable", Some(1)));
+    let wrong = door.send(Call::Identify, "{").unwrap_err();
+    assert_eq!(wrong.kind, RefusalKind::Malformed, "what can never be taken is told all the same");
+    door.log.set_healthy(true);
+    assert!(door.send(Call::Identify, r#"{"userId":"u"}"#).is_ok());
+    let held: usize = (0..4).map(|p| door.log.records(TopicPartition::new(Topic::Actions, p)).len()).sum();
+    assert_eq!(held, 1, "the log was not asked while it was away");
+}
+
+#[test]
 fn no_answer_comes_before_the_log_has_it() {
     let log = ToyLog::manual(4);
     let wall = Arc::new(Wall(AtomicI64::new(micros(NOW))));

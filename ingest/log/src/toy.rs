@@ -31,6 +31,7 @@ struct Inner {
     answerable: Vec<u64>,
     next_call: u64,
     fail_next: u32,
+    healthy: bool,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +84,7 @@ impl ToyLog {
             answerable: Vec::new(),
             next_call: 0,
             fail_next: 0,
+            healthy: true,
         };
         Self { inner: Arc::new(Mutex::new(inner)), process: 0 }
     }
@@ -95,6 +97,11 @@ impl ToyLog {
     /// Makes the next `count` appends fail with [`ErrorKind::Retry`] after writing a part of their records.
     pub fn fail_next(&self, count: u32) {
         self.lock().fail_next = count;
+    }
+
+    /// What [`EventLog::healthy`] answers from now on. Appends go on as they did.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.lock().healthy = healthy;
     }
 
     /// Does one thing that the disk or the network has to do, chosen by `random`: writes a piece of one partition's queue,
@@ -304,6 +311,10 @@ impl EventLog for ToyLog {
             part.start += count as u64;
         }
         Ok(())
+    }
+
+    fn healthy(&self) -> bool {
+        self.lock().healthy
     }
 
     fn partitions(&self) -> u32 {
