@@ -45,6 +45,9 @@ const QUIET_TICKS: u32 = 60;
 /// ...only one of so many is sent.
 const QUIET_TICK_EVERY: u32 = 10;
 
+/// How long the log may take to say how far a partition goes, for somebody who wants to know now.
+const TELL_MAX: Duration = Duration::from_secs(2);
+
 /// The archive tries again after a failure, but a command that waits for it gives up after so many looks, 20 ms apart.
 const ARCHIVE_FAILS_MAX: u32 = 500;
 
@@ -228,9 +231,12 @@ pub(crate) struct Status {
 impl StatusSource for Status {
     async fn status(&self) -> StatusReport {
         let mut report = StatusReport { caught_up: true, ..StatusReport::default() };
+        // A log that leaves one question open leaves all open, each as long as it may.
+        let mut is_told = true;
         // In the order of the stream: once stage 1 has applied everything, what it published is in the ends read after.
         for topic in Topic::ALL {
-            let ends = self.ends(topic).await;
+            let mut ends = BTreeMap::new();
+            is_told = is_told && self.read_ends(topic, &mut ends).await;
             for (of, status) in self.worked(topic).await {
                 // Where the log cannot be asked, nobody knows how far it goes.
                 let held = ends.get(&of.partition);
@@ -250,8 +256,9 @@ impl StatusSource for Status {
             }
             report.log.insert(topic.as_str().to_owned(), ends);
         }
+        report.caught_up &= is_told;
         if let Some(archiver) = &self.archiver {
-            let status = archiver.report().await;
+            let status = if is_told { archiver.report().await } else { archiver.last_report() };
             report.caught_up &= status.is_known && status.lag == 0;
             report.warehouse = Some(WarehouseStatus {
                 lag: status.lag,
@@ -298,14 +305,14 @@ impl Status {
         self.archiver.as_ref().map(|archiver| archiver.last_report())
     }
 
-    async fn ends(&self, topic: Topic) -> BTreeMap<u32, LogPartition> {
-        let mut ends = BTreeMap::new();
+    /// False when the log does not tell all of them now.
+    async fn read_ends(&self, topic: Topic, ends: &mut BTreeMap<u32, LogPartition>) -> bool {
         for partition in 0..topic.partitions(self.log.partitions()) {
-            if let Ok(bounds) = self.log.bounds(TopicPartition::new(topic, partition)).await {
-                ends.insert(partition, LogPartition { start: bounds.start, end: bounds.end });
-            }
+            let asked = self.log.bounds(TopicPartition::new(topic, partition));
+            let Ok(Ok(bounds)) = tokio::time::timeout(TELL_MAX, asked).await else { return false };
+            ends.insert(partition, LogPartition { start: bounds.start, end: bounds.end });
         }
-        ends
+        true
     }
 
     /// Waits until everything in the log is applied.
