@@ -31,6 +31,7 @@ pub struct Error {
     message: String,
     #[source]
     source: Option<Box<dyn StdError + Send + Sync>>,
+    cure: Option<&'static str>,
 }
 
 /// What calls of this crate return.
@@ -39,7 +40,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error without a cause below it. `message` says what was attempted on what.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, cure: None }
     }
 
     /// An error with its cause.
@@ -48,7 +49,17 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { kind, message: message.into(), source: Some(source.into()) }
+        Self { kind, message: message.into(), source: Some(source.into()), cure: None }
+    }
+
+    /// The same with what a person has to do about it.
+    pub(crate) fn with_cure(self, cure: Option<&'static str>) -> Self {
+        Self { cure, ..self }
+    }
+
+    /// What a person has to do about it, where that is known.
+    pub(crate) fn cure(&self) -> Option<&'static str> {
+        self.cure
     }
 
     /// What to do about it.

@@ -236,7 +236,7 @@ impl<E: Engine> Store<E> {
         if lost {
             why.push_str("; it may have happened");
         }
-        Err(Error::new(kind, format!("{what}: {why}")))
+        Err(Error::new(kind, format!("{what}: {why}")).with_cure(verdict.cure))
     }
 }
 

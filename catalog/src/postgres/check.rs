@@ -66,8 +66,9 @@ pub(crate) async fn check(store: &Store<Postgres>, target: &Target, now_ms: i64)
 }
 
 fn cure(error: &crate::Error) -> &'static str {
-    match error.kind() {
-        crate::ErrorKind::Retry => "start Postgres, or correct host and port in the URL",
+    match (error.cure(), error.kind()) {
+        (Some(cure), _) => cure,
+        (None, crate::ErrorKind::Retry) => "start Postgres, or correct host and port in the URL",
         _ => "see the message",
     }
 }

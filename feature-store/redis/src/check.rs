@@ -1,10 +1,12 @@
 //! What is wrong with a Redis, before it shows.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use millrace_feature_store::online::Result;
 use redis::{Pipeline, Value};
 
+use crate::failure::cure;
 use crate::info::Info;
 use crate::server::Server;
 use crate::shared::Shared;
@@ -15,6 +17,8 @@ const TESTED_MAJOR: u32 = 7;
 const OLDEST_MAJOR: u32 = 6;
 /// Above this share of `maxmemory`, in percent, it is time to act.
 const MEMORY_PERCENT_MAX: u64 = 80;
+/// By how much its clock may differ from ours, milliseconds. Only people compare times of both.
+const SKEW_MS_MAX: i64 = 2_000;
 
 /// How much a [`Finding`] matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,12 +57,12 @@ pub(crate) async fn check(shared: &Arc<Shared>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let map = match shared.known_map().await {
         Ok(map) => map,
-        Err(error) => return vec![Finding::bad(Level::Fault, error.to_string(), "see the message")],
+        Err(error) => return vec![Finding::bad(Level::Fault, error.to_string(), cure(&error))],
     };
     for server in &map.servers {
         match facts(shared, server).await {
             Ok(facts) => judge(&server.address, &facts, &mut findings),
-            Err(error) => findings.push(Finding::bad(Level::Fault, error.to_string(), "see the message")),
+            Err(error) => findings.push(Finding::bad(Level::Fault, error.to_string(), cure(&error))),
         }
     }
     if shared.target.cluster {
@@ -82,6 +86,8 @@ pub(crate) async fn check(shared: &Arc<Shared>) -> Vec<Finding> {
 
 struct Facts {
     info: Info,
+    /// Our own clock before and after `info` was asked for, milliseconds since 1970.
+    asked_ms: (i64, i64),
     /// What `CONFIG GET save` says, where it is allowed.
     save: Option<String>,
     /// What `CLUSTER INFO` says, in a cluster.
@@ -95,7 +101,9 @@ async fn facts(shared: &Arc<Shared>, server: &Arc<Server>) -> Result<Facts> {
     if shared.target.cluster {
         pipeline.cmd("CLUSTER").arg("INFO");
     }
+    let before = now_ms();
     let mut values = shared.all_ok("check", server, &link, &pipeline).await?.into_iter();
+    let asked_ms = (before, now_ms());
     let info = Info::read("check", &server.address, values.next())?;
     let cluster = match values.next() {
         Some(value) => Some(Info::read("check", &server.address, Some(value))?),
@@ -111,7 +119,7 @@ async fn facts(shared: &Arc<Shared>, server: &Arc<Server>) -> Result<Facts> {
         },
         _ => None,
     };
-    Ok(Facts { info, save, cluster })
+    Ok(Facts { info, asked_ms, save, cluster })
 }
 
 fn judge(address: &str, facts: &Facts, findings: &mut Vec<Finding>) {
@@ -157,6 +165,18 @@ fn judge(address: &str, facts: &Facts, findings: &mut Vec<Finding>) {
         Some(percent) => Finding::fine(format!("Redis at {address} uses {percent} % of its maxmemory")),
     });
 
+    // Older servers do not tell.
+    if let Ok(now) = field("server_time_usec").parse::<i64>() {
+        let (now, (before, after)) = (now / 1_000, facts.asked_ms);
+        let skew = if now < before { now - before } else { (now - after).max(0) };
+        let what = format!("the clock of Redis at {address} is {skew} ms from ours");
+        findings.push(if skew.abs() <= SKEW_MS_MAX {
+            Finding::fine(what)
+        } else {
+            Finding::bad(Level::Warning, what, "let a time service set the clocks of both machines")
+        });
+    }
+
     let appends = field("aof_enabled") == "1";
     let saves = facts.save.as_ref().map(|save| !save.is_empty());
     findings.push(match (appends, saves) {
@@ -189,4 +209,10 @@ fn judge(address: &str, facts: &Facts, findings: &mut Vec<Finding>) {
         ),
         n => Finding::fine(format!("Redis at {address} has {n} replicas")),
     });
+}
+
+#[expect(clippy::disallowed_methods, reason = "the wall clock of this machine is what is compared")]
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,6 +3,9 @@
 use millrace_feature_store::online::{Error, ErrorKind};
 use redis::RedisError;
 
+const REFUSES_USER: &str = "it refuses the user or the password: correct them in the URL";
+const NOBODY: &str = "nobody listens there: start it, or correct the URL";
+
 /// What to do with a call that Redis did not carry out.
 pub(crate) enum Answer {
     /// The slot is elsewhere: look where the slots are, and ask again.
@@ -51,15 +54,13 @@ pub(crate) fn failed(attempted: &str, address: &str, error: RedisError) -> Error
         "NOREPLICAS" => "too few replicas are connected to it for min-replicas-to-write: bring them back",
         "MASTERDOWN" => "it is a replica without its master: point the URL at the master",
         "BUSY" => "a script keeps it busy: see SLOWLOG GET",
-        "NOAUTH" | "WRONGPASS" => "it refuses the user or the password: correct them in the URL",
+        "NOAUTH" | "WRONGPASS" => REFUSES_USER,
         "NOPERM" => {
             "its ACL forbids the user a command or a key: grant it our prefix and +@read +@write +@scripting +time +info +cluster +asking"
         }
         _ if error.is_timeout() => "it did not answer in time: it or the network is overloaded, or hangs",
-        _ if error.is_connection_refusal() => "nobody listens there: start it, or correct the URL",
-        _ if matches!(error.kind(), redis::ErrorKind::AuthenticationFailed) => {
-            "it refuses the user or the password: correct them in the URL"
-        }
+        _ if error.is_connection_refusal() => NOBODY,
+        _ if matches!(error.kind(), redis::ErrorKind::AuthenticationFailed) => REFUSES_USER,
         _ if error.is_io_error() => "the connection failed",
         _ => "it said no",
     };
@@ -68,6 +69,18 @@ pub(crate) fn failed(attempted: &str, address: &str, error: RedisError) -> Error
         format!("cannot {attempted}: Redis at {address}: {why}; it is tried again"),
         error,
     )
+}
+
+/// What a person has to do about an error of ours.
+pub(crate) fn cure(error: &Error) -> &'static str {
+    let said = error.to_string();
+    if said.contains(REFUSES_USER) {
+        return "correct the user and the password in the URL";
+    }
+    if said.contains(NOBODY) {
+        return "start Redis there, or correct host and port in the URL";
+    }
+    "see the message"
 }
 
 /// An error about stored bytes that are none of ours.

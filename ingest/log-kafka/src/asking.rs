@@ -134,6 +134,11 @@ impl Asking {
         Err(NoAnswer { error, why: self.consumer.context().why() })
     }
 
+    /// Whether a broker refused the user or the password.
+    pub(crate) fn refused(&self) -> bool {
+        self.consumer.context().refused()
+    }
+
     fn hear(&self) {
         hear(&self.consumer);
     }

@@ -1,5 +1,6 @@
 //! What librdkafka says besides answers: log lines and errors of a client as a whole.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use millrace_log::{Error, ErrorKind};
@@ -15,6 +16,7 @@ const CONFIGURATION: &str = "CONFWARN";
 #[derive(Debug, Default)]
 pub(crate) struct Context {
     last_error: Mutex<Option<String>>,
+    refused: AtomicBool,
 }
 
 impl Context {
@@ -24,8 +26,16 @@ impl Context {
         last.as_ref().map(|error| format!(" (last error of the client: {error})")).unwrap_or_default()
     }
 
+    /// Whether a broker refused the user or the password.
+    pub(crate) fn refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
         tracing::warn!(target: "librdkafka", %error, reason, "kafka client");
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
         let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         // That no broker is left follows from what was said before, which says more.
         if last.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {

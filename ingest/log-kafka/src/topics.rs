@@ -188,7 +188,14 @@ impl Topics {
 
     /// Everything about brokers and topics that an operator should know.
     pub(crate) async fn look_over(&self) -> Result<Vec<Finding>> {
-        let mut findings = vec![self.brokers().await?];
+        let mut findings = match self.brokers().await {
+            Ok(brokers) => vec![brokers],
+            Err(error) if self.asking.refused() => {
+                let cure = "correct the user, the password and sasl.mechanism in the URL".to_owned();
+                return Ok(vec![Finding { severity: Severity::Broken, what: error.to_string(), cure }]);
+            }
+            Err(error) => return Err(error),
+        };
         let mut present = Vec::new();
         for topic in Topic::ALL {
             match self.find(topic).await? {

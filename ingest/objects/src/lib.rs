@@ -49,6 +49,26 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What a person has to do about it, where the server says enough to know: by the codes that servers of S3 have in common,
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
+    pub fn cure(&self) -> Option<&'static str> {
+        const CURES: [(&str, &str); 5] = [
+            (
+                "RequestTimeTooSkewed",
+                "let a time service set the clocks of both machines: they are too far apart for signatures",
+            ),
+            ("SignatureDoesNotMatch", "correct the secret key, in the URL or in AWS_SECRET_ACCESS_KEY"),
+            ("InvalidAccessKeyId", "correct the access key, in the URL or in AWS_ACCESS_KEY_ID"),
+            ("AccessDenied", "allow this key to read, write and delete objects below the prefix"),
+            ("NoSuchBucket", "make the bucket, or correct its name in the URL"),
+        ];
+        let Self::Retry { source, .. } = self else { return None };
+        let said = source.to_string();
+        CURES.into_iter().find_map(|(code, cure)| said.contains(code).then_some(cure))
+    }
+}
+
 /// The result of every call here.
 pub type Result<T> = std::result::Result<T, Error>;
 

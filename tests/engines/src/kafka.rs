@@ -138,6 +138,16 @@ impl Kafka {
         self.nodes[nth].port
     }
 
+    /// How many brokers it has.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Tells a broker to stop, and waits until it has: it hands what it leads to others first.
+    pub fn stop(&mut self, nth: usize) {
+        self.nodes[nth].process.stop();
+    }
+
     /// Kills a broker with -9.
     pub fn kill(&mut self, nth: usize) {
         self.nodes[nth].process.kill();
@@ -161,6 +171,15 @@ impl Kafka {
     /// See [`Kafka::suspend`].
     pub fn resume(&self, nth: usize) {
         self.nodes[nth].process.resume();
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Panics
+    /// When the cluster does not do so.
+    pub fn delete_topic(&self, topic: &str) {
+        let answer = delete_topic(self.nodes[0].port, topic).expect("a broker that runs takes requests");
+        assert_eq!(answer, 0, "{topic} cannot be deleted: Kafka's error {answer}");
     }
 
     fn await_answer(&mut self, nth: usize) {
@@ -263,4 +282,25 @@ fn answers(port: u16) -> bool {
         Ok(answer)
     };
     asked().is_ok_and(|answer| answer[7] == 7)
+}
+
+/// The code of the answer to DeleteTopics, version 1: <https://kafka.apache.org/protocol>. 0 says that it is done.
+fn delete_topic(port: u16, topic: &str) -> std::io::Result<i16> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    // Correlation 7, no client, one topic, and for how long the broker may wait, in milliseconds.
+    let length = u16::try_from(topic.len()).expect("names of topics are short");
+    let mut body = vec![0, 20, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 1];
+    body.extend_from_slice(&length.to_be_bytes());
+    body.extend_from_slice(topic.as_bytes());
+    body.extend_from_slice(&20_000_u32.to_be_bytes());
+    let mut request = u32::try_from(body.len()).expect("as above").to_be_bytes().to_vec();
+    request.extend_from_slice(&body);
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&request)?;
+    // Length, correlation, throttling, how many topics, the name, and what became of it.
+    let mut answer = vec![0; 16 + 2 + topic.len() + 2];
+    stream.read_exact(&mut answer)?;
+    let [.., high, low] = answer[..] else { unreachable!("it is longer than two bytes") };
+    Ok(i16::from_be_bytes([high, low]))
 }

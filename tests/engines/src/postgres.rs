@@ -146,6 +146,19 @@ impl Postgres {
         process.resume();
     }
 
+    /// What `psql` prints for statements.
+    ///
+    /// # Panics
+    /// When one fails.
+    pub fn sql(&self, statements: &str) -> String {
+        let beside = programs().map(|folder| folder.join("psql")).filter(|file| file.is_file());
+        let mut command = Command::new(beside.unwrap_or_else(|| PathBuf::from("psql")));
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url, "-c", statements]);
+        let output = command.output().expect("psql is there: the package of the server needs it");
+        assert!(output.status.success(), "psql failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn own(&mut self) -> &mut (Process, u16) {
         self.process.as_mut().expect("only a server that was started here is killed: call `start`")
     }

@@ -123,6 +123,29 @@ impl Process {
         drop(running.keeper.wait());
     }
 
+    /// Tells it to end, and waits until it has.
+    ///
+    /// # Panics
+    /// When it has not ended within [`crate::START_MAX`].
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        #[expect(clippy::disallowed_methods, reason = "how long a test waits for an engine is real time")]
+        let until = Instant::now() + crate::START_MAX;
+        while self.running.as_mut().is_some_and(|running| matches!(running.keeper.try_wait(), Ok(None))) {
+            #[expect(clippy::disallowed_methods, reason = "as above")]
+            let late = Instant::now() > until;
+            assert!(
+                !late,
+                "{} was told to end and did not within {:?}:\n{}",
+                self.name,
+                crate::START_MAX,
+                self.output()
+            );
+            pause();
+        }
+        self.kill();
+    }
+
     /// Stops it from running until [`Process::resume`]: what a network that swallows everything looks like.
     pub fn suspend(&self) {
         self.signal("-STOP");

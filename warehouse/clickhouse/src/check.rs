@@ -19,9 +19,22 @@ pub const VERSION_MIN: (u32, u32) = (25, 8);
 /// By how much the clock of the server may differ from ours, milliseconds. Only people compare times of both.
 const SKEW_MS_MAX: i64 = 2_000;
 
+/// How much a [`Finding`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Fine,
+    /// It works; something is to be done all the same.
+    Warning,
+    /// It does not work.
+    Fault,
+}
+
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// How much it matters.
+    pub level: Level,
     /// What, in a word or two.
     pub subject: &'static str,
     /// How it is.
@@ -32,11 +45,15 @@ pub struct Finding {
 
 impl Finding {
     fn fine(subject: &'static str, says: impl Into<String>) -> Self {
-        Self { subject, says: says.into(), cure: None }
+        Self { level: Level::Fine, subject, says: says.into(), cure: None }
+    }
+
+    fn odd(subject: &'static str, says: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { level: Level::Warning, subject, says: says.into(), cure: Some(cure.into()) }
     }
 
     fn wrong(subject: &'static str, says: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { subject, says: says.into(), cure: Some(cure.into()) }
+        Self { level: Level::Fault, subject, says: says.into(), cure: Some(cure.into()) }
     }
 }
 
@@ -81,7 +98,7 @@ async fn reach(server: &Server) -> std::result::Result<Vec<Finding>, Finding> {
     let skew = now.parse::<i64>().map(|now| if now < before { now - before } else { (now - after).max(0) });
     findings.push(match skew {
         Ok(ms) if ms.abs() <= SKEW_MS_MAX => Finding::fine("clock", format!("differs by {ms} ms or less")),
-        Ok(ms) => Finding::wrong("clock", format!("differs by {ms} ms"), "set both machines by the same time server"),
+        Ok(ms) => Finding::odd("clock", format!("differs by {ms} ms"), "set both machines by the same time server"),
         Err(_) => {
             Finding::wrong("clock", format!("`{now}` is no time"), "ask ClickHouse itself, not something before it")
         }
@@ -126,7 +143,10 @@ async fn schema(server: &Server) -> Finding {
             Ok(applied.len())
         }) {
             Ok(count) if count == NEWEST as usize => Finding::fine("tables", format!("migration {NEWEST}")),
-            Ok(count) => Finding::fine("tables", format!("migration {count}, of {NEWEST} at the next start")),
+            Ok(count) => {
+                let cure = "start this millrace: it brings the tables up to date";
+                Finding::odd("tables", format!("migration {count}, the newest is {NEWEST}"), cure)
+            }
             Err(e) => Finding::wrong("tables", e.to_string(), "run the right version, or name another database"),
         },
     }

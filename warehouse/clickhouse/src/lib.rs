@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use millrace_warehouse::{Answer, Block, Maintained, NamedQuery, Offset, Params, Result, Source, Table, Warehouse};
 
-pub use check::{Finding, VERSION_MIN, check};
+pub use check::{Finding, Level, VERSION_MIN, check};
 pub use query::{QUERIES_MAX, QUERY_MEMORY_BYTES_MAX, QUERY_ROWS_MAX, QUERY_TIME_MAX, QueryOptions};
 
 use client::Server;

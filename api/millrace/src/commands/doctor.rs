@@ -157,7 +157,11 @@ async fn warehouse(config: &Config) -> Vec<Finding> {
     let found = millrace_clickhouse::check(url, &ClickHouseOptions::default()).await;
     let told = found.into_iter().map(|finding| Finding {
         store: STORE,
-        level: if finding.cure.is_some() { Level::Fault } else { Level::Fine },
+        level: match finding.level {
+            millrace_clickhouse::Level::Fine => Level::Fine,
+            millrace_clickhouse::Level::Warning => Level::Warning,
+            millrace_clickhouse::Level::Fault => Level::Fault,
+        },
         what: format!("{}: {}", finding.subject, finding.says),
         cure: finding.cure,
     });
@@ -167,10 +171,12 @@ async fn warehouse(config: &Config) -> Vec<Finding> {
 async fn state(config: &Config) -> Vec<Finding> {
     const STORE: &str = "state";
     let Backend::Engine { url, .. } = &config.state else { return vec![in_data_dir(STORE, config)] };
-    if let Err(error) = SlateStateStore::open(url, SlateOptions::default()).await {
-        return vec![unreachable(STORE, &error)];
+    let mut findings = objects(STORE, &config.state, url).await;
+    if findings.iter().all(|finding| finding.level == Level::Fine) {
+        let opened = SlateStateStore::open(url, SlateOptions::default()).await;
+        findings.extend(opened.err().map(|error| unreachable(STORE, &error)));
     }
-    objects(STORE, &config.state, url).await
+    findings
 }
 
 /// What an object store must let anybody do who keeps something there.
@@ -183,7 +189,11 @@ async fn objects(store: &'static str, at: &Backend, url: &str) -> Vec<Finding> {
             what: format!("{at} can be read and written, and refuses what is there already"),
             cure: None,
         }],
-        Err(error) => vec![unreachable(store, &error)],
+        Err(error) => {
+            let found = unreachable(store, &error);
+            let cure = error.cure().map(str::to_owned).or(found.cure);
+            vec![Finding { cure, ..found }]
+        }
     }
 }
 

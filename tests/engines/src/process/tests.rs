@@ -41,6 +41,23 @@ fn it_comes_back_on_its_folder() {
 }
 
 #[test]
+fn it_ends_when_it_is_told_to_and_comes_back() {
+    let mut process = Process::new("obedient");
+    let folder = process.folder().to_owned();
+    let script = format!(
+        "trap 'echo told >{0}/told; exit 0' TERM; touch {0}/ready; while :; do sleep 0.01; done",
+        folder.display()
+    );
+    process.start(Path::new("/bin/sh"), vec!["-c".into(), script], || folder.join("ready").exists());
+    let engine = engine_of(&process);
+    process.stop();
+    assert!(!alive(engine));
+    assert_eq!(fs::read_to_string(folder.join("told")).unwrap(), "told\n", "it was told, not killed");
+    process.restart(|| true);
+    assert!(alive(engine_of(&process)));
+}
+
+#[test]
 fn it_goes_when_its_handle_is_forgotten_and_the_pipe_closes() {
     let mut process = sleeper();
     let (engine, folder) = (engine_of(&process), process.folder().to_owned());
