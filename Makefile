@@ -2,14 +2,14 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-cluster services test test-embedded acceptance lint fmt crash-test simulation bench clean
+.PHONY: help setup build demo demo-cluster services test test-embedded acceptance lint fmt crash-test absence-test simulation bench clean
 
 CARGO := . scripts/env.sh && cargo
 
 # Variables given on the command line reach scripts and recipes through the environment.
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@echo "  Variables: ONCE=1 SEED= USERS= EVENTS= PORT= DATA_DIR= (demo), N= (crash-test), SEEDS= (simulation), CARGO_TARGET_DIR="
+	@echo "  Variables: ONCE=1 SEED= USERS= EVENTS= PORT= DATA_DIR= (demo), N= (crash-test), SECONDS= (absence-test), SEEDS= (simulation), CARGO_TARGET_DIR="
 
 setup: ## install what is missing: C compiler, Rust toolchain, crates
 	@scripts/setup.sh
@@ -46,6 +46,10 @@ fmt: ## format everything
 crash-test: ## kill -9 at random during an import, and an end at each named point, N times each (default 140)
 	@. scripts/env.sh && MILLRACE_CRASH_KILLS="$${N:-140}" MILLRACE_CRASH_TIMES="$${N:-140}" \
 		cargo test --locked --workspace --test it -- --nocapture --test-threads 1 crash:: failpoints::
+
+absence-test: ## each engine away for SECONDS (default 60; ClickHouse twice that), one after the other, while events come in
+	@. scripts/env.sh && MILLRACE_ABSENCE_SECONDS="$(or $(SECONDS),60)" \
+		cargo test --locked --workspace --test it -- --nocapture absence::
 
 simulation: ## the deterministic simulation over SEEDS seeds (default 20000)
 	@. scripts/env.sh && MILLRACE_SIMULATION_SEEDS="$${SEEDS:-20000}" \

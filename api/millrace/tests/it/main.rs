@@ -7,9 +7,11 @@
     reason = "tests: a failure is a panic, time here is real, and chance says where it began"
 )]
 
+mod absence;
 mod backup;
 mod cluster;
 mod crash;
+mod doctor;
 mod engines;
 mod failpoints;
 mod full_disk;

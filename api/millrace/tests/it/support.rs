@@ -12,6 +12,10 @@ pub(crate) const MILLRACE: &str = env!("CARGO_BIN_EXE_millrace");
 
 /// How long anything may take before the test fails; far above what it should.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Far above what a loaded machine needs to fill an online store again from the events of a test.
+pub(crate) const FILLED_WITHIN: Duration = Duration::from_secs(120);
+/// What two sides are asked that must show the same.
+const QUERIES: [&str; 4] = ["events_by_name", "events_by_hour", "top_posts", "active_users"];
 
 /// A running `millrace up`; killed when dropped.
 pub(crate) struct Server {
@@ -108,6 +112,14 @@ impl Server {
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let (status, body) = self.try_get(path).await.unwrap_or_else(|| panic!("no answer to GET {path}"));
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// The status of the answer to `GET path`, and its `Retry-After`.
+    pub(crate) async fn look(&self, path: &str) -> (u16, Option<String>) {
+        let answer = self.http.get(format!("{}{path}", self.url())).send().await;
+        let answer = answer.unwrap_or_else(|e| panic!("no answer to GET {path}: {e}"));
+        let retry_after = answer.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), retry_after)
     }
 
     /// `POST path`: the status, `Retry-After`, and the JSON.
@@ -251,4 +263,33 @@ pub(crate) fn verify(dir: &Path) -> String {
         .unwrap_or_else(|_| panic!("verify said {:?}", String::from_utf8_lossy(&output.stderr)));
     assert!(output.status.success() && report["equal"] == true, "{report}");
     report["content_hash"].as_str().unwrap().to_owned()
+}
+
+/// Waits until everything is as expected: the online store is filled from the log while the server runs.
+pub(crate) async fn filled(server: &Server, data: &Path, expected: &str) {
+    let begun = Instant::now();
+    loop {
+        let report = verify_live(server, data);
+        if report["equal"] == true && report["content_hash"] == expected {
+            return;
+        }
+        assert!(begun.elapsed() < FILLED_WITHIN, "not as expected ({expected}) in time: {report}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn verify_live(server: &Server, data: &Path) -> Value {
+    let output = millrace(&["verify", "--json", "--to", &server.url(), "--data-dir"]).arg(data).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The rows of some queries.
+pub(crate) async fn ask(server: &Server) -> Vec<Value> {
+    let mut answers = Vec::new();
+    for name in QUERIES {
+        let (status, answer) = server.get(&format!("/v1/queries/{name}")).await;
+        assert_eq!(status, 200, "{name}: {answer}");
+        answers.push(answer["rows"].clone());
+    }
+    answers
 }
