@@ -40,7 +40,8 @@ impl Fleet {
     /// # Panics
     /// As of [`Fleet::start`].
     pub fn start_with_brokers(brokers: u32) -> Option<Self> {
-        let kafka = Kafka::start(brokers, QUICK)?;
+        // One alone has nobody to hand over to, and on a loaded machine it may be silent for longer than that.
+        let kafka = Kafka::start(brokers, if brokers > 1 { QUICK } else { "" })?;
         let redis = Redis::start();
         if redis.is_none() {
             skip("Redis", redis::CURE);
