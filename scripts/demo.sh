@@ -45,10 +45,10 @@ stop_server() {
     server=
     return "$code"
 }
-services=
+. scripts/services.sh
 clean_up() {
     stop_server || true
-    if [ -n "$services" ]; then kill "$services" 2>/dev/null || true; fi
+    stop_services
     if [ -n "${scratch:-}" ]; then rm -rf "$scratch"; fi
 }
 trap clean_up EXIT
@@ -76,18 +76,7 @@ millrace="$CARGO_TARGET_DIR/release/millrace"
 scratch=$(mktemp -d)
 if [ -n "${CLUSTER:-}" ]; then
     say "Starting Kafka, Redis, ClickHouse, Postgres and S3"
-    scripts/engines.sh || fail "without engines there is only the plain demo: make demo"
-    cargo build --locked --quiet -p millrace-engines --example services
-    "$CARGO_TARGET_DIR/debug/examples/services" >"$scratch/services" &
-    services=$!
-    for _ in $(seq 600); do
-        if grep -q "^# they run" "$scratch/services"; then break; fi
-        kill -0 "$services" 2>/dev/null || fail "the engines did not start, see above"
-        sleep 0.1
-    done
-    cat "$scratch/services"
-    # shellcheck source=/dev/null
-    . "$scratch/services"
+    start_services "$scratch/services" || fail "without engines there is only the plain demo: make demo"
 fi
 
 say "Starting the platform"

@@ -12,12 +12,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/.."
 # shellcheck source=scripts/env.sh
 . scripts/env.sh
+. scripts/services.sh
 binary=${1:-$CARGO_TARGET_DIR/release/millrace}
 port=${PORT:-18190} kills=${KILLS:-3} warehouse=${WAREHOUSE:-clickhouse}
 data=${MILLRACE_REAL_DATA:-}
 unset "${!MILLRACE_@}"
 scratch=$(mktemp -d)
-server='' services=''
+server=
 
 fail() {
     printf 'engines: %s\n' "$2" >&2
@@ -48,7 +49,7 @@ stop() {
 }
 clean_up() {
     stop KILL
-    if [ -n "$services" ]; then kill "$services" 2>/dev/null || true; fi
+    stop_services
     rm -rf "$scratch"
 }
 trap clean_up EXIT
@@ -80,16 +81,7 @@ answers directory
 verify directory
 
 step "starting the engines"
-cargo build --locked --quiet -p millrace-engines --example services
-"$CARGO_TARGET_DIR/debug/examples/services" >"$scratch/services" &
-services=$!
-for _ in $(seq 900); do
-    if grep -q "^# they run" "$scratch/services"; then break; fi
-    kill -0 "$services" 2>/dev/null || fail 2 "the engines did not start: run scripts/engines.sh"
-    sleep 0.1
-done
-# shellcheck source=/dev/null
-. "$scratch/services"
+start_services "$scratch/services" || fail 2 "without engines there is nothing to compare"
 if [ "$warehouse" = s3 ]; then MILLRACE_WAREHOUSE_URL=${MILLRACE_STATE_URL/\/millrace?/\/tables?}; fi
 "$binary" doctor | cut -c1-160 || true
 

@@ -4,6 +4,7 @@
 mod backend;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -49,12 +50,9 @@ pub(crate) enum Role {
     Api,
 }
 
-/// The flags of `up`, and of every command that opens a data directory.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct ConfigArgs {
-    /// Where everything is kept [default: ./data].
-    #[arg(long, env = "MILLRACE_DATA_DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+/// Where stores are that are not in the data directory.
+#[derive(Args, Clone, Default)]
+pub(crate) struct StoreArgs {
     /// The log, when it is not in the data directory: kafka://HOST:PORT,HOST:PORT, kafka+ssl:// with TLS.
     #[arg(long, value_name = "URL", env = "MILLRACE_LOG_URL", hide_env_values = true)]
     pub(crate) log: Option<String>,
@@ -71,6 +69,16 @@ pub(crate) struct ConfigArgs {
     /// Write keys and settings, when they are not in the data directory: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
     #[arg(long, value_name = "URL", env = "MILLRACE_CATALOG_URL", hide_env_values = true)]
     pub(crate) catalog: Option<String>,
+}
+
+/// The flags of `up`, and of every command that opens a data directory.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ConfigArgs {
+    /// Where everything is kept [default: ./data].
+    #[arg(long, env = "MILLRACE_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) stores: StoreArgs,
     /// Address to listen on; anything but loopback needs write keys and an API token [default: 127.0.0.1:8080].
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
@@ -185,6 +193,44 @@ pub(crate) struct Config {
     pub(crate) backup_dir: Option<PathBuf>,
 }
 
+impl StoreArgs {
+    /// The name of each store and its URL.
+    pub(crate) fn each(&self) -> [(&'static str, &Option<String>); 5] {
+        [
+            ("log", &self.log),
+            ("state", &self.state),
+            ("online", &self.online),
+            ("warehouse", &self.warehouse),
+            ("catalog", &self.catalog),
+        ]
+    }
+
+    /// The same engines under a name of their own: what is kept under another one there is neither seen nor touched. The
+    /// catalog is the same one, since nothing that follows from events is in it.
+    ///
+    /// # Errors
+    /// When one is not a URL of its store.
+    pub(crate) fn apart(&self, name: &str) -> anyhow::Result<Self> {
+        let apart = |what, url: &Option<String>, schemes| {
+            Backend::read(what, url.as_deref(), schemes).map(|backend| backend.apart(name).into_url())
+        };
+        Ok(Self {
+            log: apart("log", &self.log, LOGS)?,
+            state: apart("state", &self.state, STATES)?,
+            online: apart("online", &self.online, ONLINE_STORES)?,
+            warehouse: apart("warehouse", &self.warehouse, WAREHOUSES)?,
+            catalog: Backend::read("catalog", self.catalog.as_deref(), CATALOGS)?.into_url(),
+        })
+    }
+}
+
+impl fmt::Debug for StoreArgs {
+    /// Which are given. A URL may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.each().into_iter().filter_map(|(store, url)| url.as_ref().map(|_| store))).finish()
+    }
+}
+
 impl Config {
     /// Puts flags, variables, file and defaults together and checks that they are safe together.
     pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
@@ -211,11 +257,11 @@ impl Config {
         let roles = args.roles.clone().or(file.roles);
         let config = Config {
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data")),
-            log: Backend::read("log", of(&args.log, &file.log), LOGS)?,
-            state: Backend::read("state", of(&args.state, &file.state), STATES)?,
-            online: Backend::read("online", of(&args.online, &file.online), ONLINE_STORES)?,
-            warehouse: Backend::read("warehouse", of(&args.warehouse, &file.warehouse), WAREHOUSES)?,
-            catalog: Backend::read("catalog", of(&args.catalog, &file.catalog), CATALOGS)?,
+            log: Backend::read("log", of(&args.stores.log, &file.log), LOGS)?,
+            state: Backend::read("state", of(&args.stores.state, &file.state), STATES)?,
+            online: Backend::read("online", of(&args.stores.online, &file.online), ONLINE_STORES)?,
+            warehouse: Backend::read("warehouse", of(&args.stores.warehouse, &file.warehouse), WAREHOUSES)?,
+            catalog: Backend::read("catalog", of(&args.stores.catalog, &file.catalog), CATALOGS)?,
             listen: args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             roles: roles
                 .map_or_else(|| [Role::Collector, Role::Pipelines, Role::Api].into(), |r| r.into_iter().collect()),
@@ -328,6 +374,21 @@ mod tests {
         assert!(refused("nocolon").contains("NAME:KEY"));
         assert!(refused("web:short").contains("shorter than 8"));
         assert!(refused(":12345678").contains("needs a name"));
+    }
+
+    #[test]
+    fn stores_apart_are_engines_of_the_same_kind_and_say_no_password() {
+        let given = StoreArgs {
+            log: Some("kafka://h:1/p".to_owned()),
+            catalog: Some("postgres://u:secret@h/d".to_owned()),
+            ..StoreArgs::default()
+        };
+        let apart = given.apart("run").unwrap();
+        assert_eq!(apart.log.as_deref(), Some("kafka://h:1/p-run"));
+        assert_eq!((apart.catalog, apart.online), (given.catalog.clone(), None));
+        assert_eq!(format!("{given:?}"), "{\"log\", \"catalog\"}");
+        let wrong = StoreArgs { online: Some("kafka://h:1".to_owned()), ..StoreArgs::default() };
+        assert!(wrong.apart("run").unwrap_err().to_string().contains("--online cannot be at kafka://"));
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub const PREFIX_BYTES_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// What the names of all keys begin with: 1 to 64 printable characters of ASCII, no braces. Two stores on one Redis need two.
+    /// A prefix in the URL goes before it.
     pub prefix: String,
     /// How long connecting to one server may take.
     pub connect_timeout: Duration,
@@ -129,16 +130,20 @@ pub struct Rebuild {
 impl RedisOnlineStore {
     /// The online store at this URL: `redis://user:password@host:6379/0` for one server, or
     /// `redis-cluster://user:password@host:6379,host:6379` for a cluster (also `redis://host?cluster=true`), with `rediss` or
-    /// `rediss-cluster` for TLS by the certificates of the system. It does not wait for Redis: calls say when it is away.
+    /// `rediss-cluster` for TLS by the certificates of the system; `?prefix=name:` instead of [`RedisOptions::prefix`]. It does
+    /// not wait for Redis: calls say when it is away.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when the URL or the options cannot be used. Messages never repeat the URL.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub fn open(url: &str, options: RedisOptions) -> Result<Arc<Self>> {
-        check_options(&options)?;
+    pub fn open(url: &str, mut options: RedisOptions) -> Result<Arc<Self>> {
         let target = Target::parse(url)?;
+        if let Some(prefix) = &target.prefix {
+            options.prefix.clone_from(prefix);
+        }
+        check_options(&options)?;
         if target.tls() {
             // An error says that another part of the process has chosen one already.
             drop(rustls::crypto::aws_lc_rs::default_provider().install_default());

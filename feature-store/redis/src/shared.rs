@@ -196,6 +196,9 @@ impl Shared {
             if let Some((_, name)) = &guard {
                 pipeline.cmd("GET").arg(&name[..]);
             }
+            let what = if writes { "write" } else { "read" };
+            metrics::counter!("millrace_online_round_trips_total", "what" => what).increment(1);
+            metrics::counter!("millrace_online_commands_total", "what" => what).increment(pipeline.len() as u64);
             let mut values = match server.pipeline(&link, &pipeline).await {
                 Ok(values) => values,
                 Err(error) => {

@@ -8,7 +8,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 const SEEDS_MAX: usize = 64;
 
 const FORMS: &str = "write redis://user:password@host:6379/0 for one server, or redis-cluster://user:password@host:6379,host:6379 \
-                     for a cluster, with rediss or rediss-cluster for TLS; escape what is special in a password";
+                     for a cluster, with rediss or rediss-cluster for TLS; ?prefix=name: where several share one; escape what is special in a password";
 
 /// The servers that a URL names.
 #[derive(Clone)]
@@ -16,6 +16,8 @@ pub(crate) struct Target {
     /// Of a cluster any of its servers; else the one.
     pub(crate) seeds: Vec<ConnectionInfo>,
     pub(crate) cluster: bool,
+    /// What the names of all keys begin with, where it says so.
+    pub(crate) prefix: Option<String>,
 }
 
 impl Target {
@@ -28,11 +30,14 @@ impl Target {
             _ => return Err(invalid("its scheme is none of Redis")),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut prefix = None;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair {
-                "cluster=true" => cluster = true,
-                "cluster=false" => cluster = false,
-                _ => return Err(invalid("after the question mark it may only say cluster=true")),
+            match pair.split_once('=') {
+                Some(("cluster", "true")) => cluster = true,
+                Some(("cluster", "false")) => cluster = false,
+                // As it stands: what a URL would have to escape, no prefix needs.
+                Some(("prefix", name)) => prefix = Some(name.to_owned()),
+                _ => return Err(invalid("after the question mark it may only say cluster=true and prefix=name:")),
             }
         }
         if rest.contains('#') || query.contains('#') {
@@ -54,7 +59,7 @@ impl Target {
             let seed = format!("{scheme}://{user}{at}{host}/{database}").into_connection_info();
             seed.map(settled).map_err(|_| invalid("its user, host, port or database cannot be read"))
         };
-        Ok(Self { seeds: hosts.iter().map(seed).collect::<Result<_>>()?, cluster })
+        Ok(Self { seeds: hosts.iter().map(seed).collect::<Result<_>>()?, cluster, prefix })
     }
 
     /// Another server of the same cluster.

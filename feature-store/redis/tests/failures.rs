@@ -314,7 +314,7 @@ async fn what_is_not_ours_is_corrupt() {
     server.command(&["SET", "other:epoch:{3560}", "x"]);
     let keys = server.command(&["KEYS", "mine:epoch:*"]).trim().replace("mine:", "other:");
     server.command(&["SET", &keys, "x"]);
-    let other = redis::open_with(&server.url(), &RedisOptions { prefix: "other:".to_owned(), ..redis::options() });
+    let other = redis::open(&format!("{}?prefix=other:", server.url()));
     check_error(other.connect().await, ErrorKind::Corrupt, "prefix of our own");
 }
 

@@ -65,6 +65,11 @@ impl ClickHouse {
         &self.url
     }
 
+    /// What it runs in, when it was started here.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref().map(|(process, _)| process)
+    }
+
     /// Kills it with -9.
     ///
     /// # Panics

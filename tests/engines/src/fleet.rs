@@ -54,6 +54,17 @@ impl Fleet {
         Some(Self { kafka, redis: redis?, clickhouse, minio: minio?, postgres })
     }
 
+    /// The engines that work while events come in, each with the number of its process.
+    pub fn processes(&self) -> Vec<(&'static str, u32)> {
+        let processes = [
+            ("kafka", Some(self.kafka.process(0))),
+            ("redis", Some(self.redis.process())),
+            ("clickhouse", self.clickhouse.process()),
+            ("s3", Some(self.minio.process())),
+        ];
+        processes.into_iter().filter_map(|(name, process)| Some((name, process?.id()?))).collect()
+    }
+
     /// Each store of a server and its URL here.
     pub fn stores(&self) -> [(&'static str, String); 5] {
         let warehouse = self.clickhouse.url().replacen("http://", "clickhouse://", 1);

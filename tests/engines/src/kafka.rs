@@ -148,6 +148,11 @@ impl Kafka {
         self.nodes[nth].process.stop();
     }
 
+    /// The process of one broker, from 0.
+    pub fn process(&self, nth: usize) -> &Process {
+        &self.nodes[nth].process
+    }
+
     /// Kills a broker with -9.
     pub fn kill(&mut self, nth: usize) {
         self.nodes[nth].process.kill();

@@ -66,6 +66,11 @@ impl Minio {
         )
     }
 
+    /// What it runs in.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills it with -9.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -62,6 +62,11 @@ impl Process {
         self.folder.path()
     }
 
+    /// Its number, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.engine)
+    }
+
     /// Starts `program`, and waits until `ready`.
     ///
     /// # Panics

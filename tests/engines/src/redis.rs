@@ -69,6 +69,11 @@ impl Redis {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     }
 
+    /// What it runs in.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Kills it with -9; what it held is gone.
     pub fn kill(&mut self) {
         self.process.kill();

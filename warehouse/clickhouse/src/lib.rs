@@ -20,6 +20,7 @@ mod error;
 mod ledger;
 mod migrate;
 mod query;
+mod size;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use millrace_warehouse::{Answer, Block, Maintained, NamedQuery, Offset, Params, 
 
 pub use check::{Finding, Level, VERSION_MIN, check};
 pub use query::{QUERIES_MAX, QUERY_MEMORY_BYTES_MAX, QUERY_ROWS_MAX, QUERY_TIME_MAX, QueryOptions};
+pub use size::TableSize;
 
 use client::Server;
 
@@ -92,6 +94,14 @@ impl ClickHouseWarehouse {
         migrate::migrate(&server, &options).await?;
         let queries = query::Engine::new(server.clone(), options.queries);
         Ok(Self { writers: Arc::new(commit::Writers::new(server.clone())), server, queries })
+    }
+
+    /// How much the server keeps of `table` now: each row as often as it is there, whether it counts or not.
+    ///
+    /// # Errors
+    /// [`millrace_warehouse::ErrorKind::Retry`] when the server cannot be asked.
+    pub async fn size(&self, table: Table) -> Result<TableSize> {
+        size::read(&self.server, table).await
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 use clickhouse::Client;
 use engine::{Databases, text};
 use futures::TryStreamExt as _;
-use millrace_clickhouse::{ClickHouseOptions, ClickHouseWarehouse};
+use millrace_clickhouse::{ClickHouseOptions, ClickHouseWarehouse, TableSize};
 use millrace_events::Topic;
 use millrace_warehouse::tables::{EventRow, EventsBuilder};
 use millrace_warehouse::{Block, ErrorKind, Rows, Source, Table, Warehouse, named_queries};
@@ -131,9 +131,21 @@ async fn rows_inserted_again_far_beyond_what_the_server_remembers_count_once() {
         assert!(count(&stranger, "events_rows").await >= 60 * (round + 2), "the server took them again");
         assert_exactly(&warehouse, &stranger, 60).await;
     }
+    let repeated = warehouse.size(Table::Events).await.unwrap();
+    assert_eq!(
+        repeated.rows,
+        count(&stranger, "events_rows").await as u64,
+        "its size is what is there, not what counts"
+    );
     run(&stranger, "SYSTEM START MERGES events_rows").await;
     run(&stranger, "OPTIMIZE TABLE events_rows FINAL").await;
     assert_eq!(count(&stranger, "events_rows").await, 60, "merges replace rows by rows");
+    let merged = warehouse.size(Table::Events).await.unwrap();
+    assert!(
+        merged.rows == 60 && merged.bytes < repeated.bytes && merged.parts < repeated.parts,
+        "{merged:?} {repeated:?}"
+    );
+    assert_eq!(warehouse.size(Table::DeadLetters).await.unwrap(), TableSize::default());
     assert_exactly(&warehouse, &stranger, 60).await;
 }
 

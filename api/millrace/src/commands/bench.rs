@@ -1,42 +1,58 @@
 //! `millrace bench`: whole-process figures. Each starts a platform of its own in another process, on a directory that is
 //! thrown away, drives it over HTTP, and reads the processor time that the kernel counted for that process alone.
 
+mod meter;
+mod partitions;
+mod place;
+mod server;
+mod takeover;
 mod warehouse;
 mod window_count;
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args as ClapArgs, ValueEnum};
-use millrace_events::{ActionKind, Topic, TopicPartition, format_rfc3339};
+use millrace_events::{ActionKind, PARTITIONS_MAX, Topic, TopicPartition, format_rfc3339};
 use millrace_simulator::population::{Options as PopulationOptions, Population};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use self::meter::{Beside, Meter, Spent};
+use self::place::Place;
+use self::server::{Load, Server};
 use super::client::{note, say};
 use crate::assemble::{self, Status, Stores};
-use crate::config::{ClockMode, Config, ConfigArgs};
+use crate::config::{Config, StoreArgs};
 use crate::jobs::Jobs;
-use crate::measure::{Usage, percentiles, stopwatch_us, usage};
+use crate::measure::{percentiles, stopwatch_us};
 
 /// How many requests are in flight while load is driven.
 const IN_FLIGHT: usize = 16;
-/// How long a started platform may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How many events a second steady load has...
+const LOAD_RATE: u64 = 2_000;
+/// ...how many of them one request brings...
+const LOAD_BATCH: usize = 20;
+/// ...and how often one is sent.
+const LOAD_EVERY: Duration = Duration::from_millis(10);
 
 /// Measures this build on this machine
 #[derive(ClapArgs, Clone, Debug)]
-#[command(after_help = "Figures are for the whole process under test; use a release build. See BENCHMARKS.md.\n\n\
+#[command(
+    after_help = "Figures are for the whole process under test; use a release build. With --log and its like they are \
+    taken on engines: each platform under test keeps what it has under a name of its own there, and leaves it, so give it \
+    engines that can be thrown away, as `make bench-cluster` does. See BENCHMARKS.md.\n\n\
     Exit codes: 0 measured · 2 could not run\n\n\
-    Example: millrace bench ingest jobs")]
+    Example: millrace bench ingest jobs"
+)]
 pub(crate) struct Args {
     /// What to measure
     #[arg(required = true)]
     names: Vec<Name>,
-    /// How many events, where that matters [default: 400000, and 1000000 for window-count]
+    /// How many events, where that matters [default: 400000, and 1000000 for window-count and start]
     #[arg(long)]
     events: Option<u64>,
     /// For how many seconds, where that matters
@@ -45,6 +61,17 @@ pub(crate) struct Args {
     /// Where to put the throw-away data [default: the system's temporary folder]
     #[arg(long)]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    stores: StoreArgs,
+    /// Partitions of every topic [default: 4]; of `partitions`, the most that are tried [default: 64]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(PARTITIONS_MAX)))]
+    partitions: Option<u32>,
+    /// How many workers `takeover` kills
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    kills: u32,
+    /// Engines on this machine whose processor time is told too
+    #[arg(long, value_name = "NAME=PID", env = "MILLRACE_BENCH_BESIDE", value_delimiter = ',', value_parser = Beside::read)]
+    beside: Vec<Beside>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +92,10 @@ enum Name {
     Queries,
     /// Counts per key and one-minute window with durable state, through the runner, on one partition.
     WindowCount,
+    /// Processor time per event and when idle, by the number of partitions.
+    Partitions,
+    /// How long the partitions of a worker that is killed stand still; needs engines.
+    Takeover,
 }
 
 /// How many events most benchmarks take.
@@ -85,86 +116,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Name::Archive => warehouse::archive(&args).await?,
             Name::Queries => warehouse::beside(&args).await?,
             Name::WindowCount => count_windows(&args).await?,
+            Name::Partitions => partitions::run(&args).await?,
+            Name::Takeover => takeover::run(&args).await?,
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A platform in another process.
-struct Server {
-    child: Child,
-    url: String,
-    http: reqwest::Client,
-    ready_after: Duration,
-}
-
-impl Server {
-    async fn start(dir: &Path, roles: &str) -> anyhow::Result<Self> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let begun = stopwatch_us();
-        let child = Command::new(std::env::current_exe()?)
-            .args(["up", "--listen", &format!("127.0.0.1:{port}"), "--roles", roles, "--data-dir"])
-            .arg(dir)
-            .stdout(Stdio::null())
-            .stdin(Stdio::null())
-            .spawn()
-            .context("cannot start the platform")?;
-        let http =
-            reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(IN_FLIGHT).build()?;
-        let mut server = Self { child, url: format!("http://127.0.0.1:{port}"), http, ready_after: Duration::ZERO };
-        loop {
-            let ready = server.http.get(format!("{}/readyz", server.url)).send().await;
-            if ready.is_ok_and(|answer| answer.status().is_success()) {
-                server.ready_after = Duration::from_micros(stopwatch_us() - begun);
-                return Ok(server);
-            }
-            ensure!(server.child.try_wait()?.is_none(), "the platform ended before it was ready");
-            ensure!(stopwatch_us() - begun < micros(READY_WITHIN), "the platform was not ready in time");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    fn usage(&self) -> anyhow::Result<Usage> {
-        usage(self.child.id()).context("this system does not tell the processor time of a process")
-    }
-
-    async fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<()> {
-        let request = self.http.post(format!("{}{path}", self.url)).basic_auth("bench", Some("")).body(body);
-        let answer = request.send().await?;
-        ensure!(answer.status().as_u16() == 200, "{path} was answered with {}", answer.status());
-        answer.bytes().await?;
-        Ok(())
-    }
-
-    async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let answer = self.http.get(format!("{}{path}", self.url)).send().await?;
-        ensure!(answer.status().as_u16() == 200, "{path} was answered with {}", answer.status());
-        Ok(serde_json::from_slice(&answer.bytes().await?)?)
-    }
-
-    async fn caught_up(&self) -> anyhow::Result<()> {
-        while self.get("/v1/status").await?.get("caught_up") != Some(&Value::Bool(true)) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
-    }
-
-    async fn stop(mut self) -> anyhow::Result<()> {
-        // The shell's own `kill`: the program of that name is not on every machine.
-        let stopped = Command::new("sh").args(["-c", "kill -TERM $0", &self.child.id().to_string()]).status()?;
-        ensure!(stopped.success(), "cannot stop the platform");
-        tokio::task::spawn_blocking(move || self.child.wait()).await??;
-        Ok(())
-    }
-}
-
-fn folder(args: &Args) -> anyhow::Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix("millrace-bench-");
-    Ok(match &args.dir {
-        Some(dir) => builder.tempdir_in(dir)?,
-        None => builder.tempdir()?,
-    })
 }
 
 fn population(users: u32, events: u64) -> Population {
@@ -175,31 +131,31 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn per(cpu: Duration, count: u64) -> f64 {
-    micros(cpu) as f64 / count.max(1) as f64
+/// Events as the bodies of requests, made when they are wanted.
+fn batches(events: u64, batch: usize) -> impl Iterator<Item = Vec<u8>> + Send + 'static {
+    let mut calls = population(2_000, events).map(|call| {
+        let mut line = Vec::new();
+        call.write_json(&mut line);
+        line
+    });
+    std::iter::from_fn(move || {
+        if batch == 1 {
+            return calls.next();
+        }
+        let calls: Vec<Vec<u8>> = calls.by_ref().take(batch).collect();
+        if calls.is_empty() {
+            return None;
+        }
+        let mut body = b"{\"batch\":[".to_vec();
+        body.extend_from_slice(&calls.join(&b","[..]));
+        body.extend_from_slice(b"]}");
+        Some(body)
+    })
 }
 
-/// Events as the bodies of requests.
+/// The same, made before anything is measured.
 fn bodies(events: u64, batch: usize) -> Vec<Vec<u8>> {
-    let calls: Vec<Vec<u8>> = population(2_000, events)
-        .map(|call| {
-            let mut line = Vec::new();
-            call.write_json(&mut line);
-            line
-        })
-        .collect();
-    if batch == 1 {
-        return calls;
-    }
-    calls
-        .chunks(batch)
-        .map(|calls| {
-            let mut body = b"{\"batch\":[".to_vec();
-            body.extend_from_slice(&calls.join(&b","[..]));
-            body.extend_from_slice(b"]}");
-            body
-        })
-        .collect()
+    batches(events, batch).collect()
 }
 
 async fn drive(server: &Arc<Server>, path: &'static str, bodies: Vec<Vec<u8>>) -> anyhow::Result<()> {
@@ -225,27 +181,28 @@ async fn ingest(args: &Args) -> anyhow::Result<()> {
     let all = args.events.unwrap_or(EVENTS);
     for roles in ["collector,pipelines,api", "collector"] {
         for (batch, events) in [(100, all), (1, all / 10)] {
-            let dir = folder(args)?;
-            let server = Arc::new(Server::start(dir.path(), roles).await?);
+            let place = Place::fresh(args)?;
+            let server = Arc::new(Server::start(&place, roles).await?);
             let path = if batch == 1 { "/v1/track" } else { "/v1/batch" };
             let warm = bodies(2_000, batch);
             drive(&server, path, warm).await?;
             let bodies = bodies(events, batch);
             let bytes: usize = bodies.iter().map(Vec::len).sum();
-            let (before, begun) = (server.usage()?, stopwatch_us());
+            let meter = Meter::start(args, server.process())?;
             drive(&server, path, bodies).await?;
-            let took = Duration::from_micros(stopwatch_us() - begun);
+            let acknowledged = meter.read()?;
             if roles.contains("pipelines") {
                 server.caught_up().await?;
             }
-            let after = server.usage()?;
+            let spent = meter.read()?;
             say(&format!(
-                "ingest roles={roles} batch={batch}: {:.2} µs CPU per event, {:.0} events/s acknowledged, {} events of {} bytes, {} MiB resident",
-                per(after.cpu - before.cpu, events),
-                events as f64 / took.as_secs_f64(),
+                "ingest roles={roles} batch={batch}: {:.2} µs CPU per event{}, {:.0} events/s acknowledged, {} events of {} bytes, {} MiB resident",
+                spent.per(events),
+                spent.beside(events),
+                acknowledged.rate(events),
                 events,
                 bytes as u64 / events.max(1),
-                after.resident_bytes >> 20,
+                spent.resident_bytes >> 20,
             ))?;
             if let Ok(server) = Arc::try_unwrap(server) {
                 server.stop().await?;
@@ -274,56 +231,63 @@ async fn fill(config: &Config, events: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config(dir: &Path) -> anyhow::Result<Config> {
-    Config::load(&ConfigArgs {
-        data_dir: Some(dir.to_path_buf()),
-        clock: Some(ClockMode::Replay),
-        ..ConfigArgs::default()
-    })
+/// A log that was worked off.
+struct WorkedOff {
+    spent: Spent,
+    /// Records in the topics that stage 1 sends to.
+    rekeyed: u64,
 }
 
-async fn jobs(args: &Args) -> anyhow::Result<()> {
-    let events = args.events.unwrap_or(EVENTS);
-    let dir = folder(args)?;
-    let config = config(dir.path())?;
+/// Fills a log and has all jobs work it off.
+async fn work_off(args: &Args, place: &Place, events: u64) -> anyhow::Result<WorkedOff> {
+    let config = place.config()?;
     fill(&config, events).await?;
     let stores = Stores::open(&config).await?;
-    let (before, begun) = (usage(std::process::id()).unwrap_or_default(), stopwatch_us());
+    let meter = Meter::own(args)?;
     let jobs = Jobs::all(&stores, &Default::default())?;
     let status = Status::new(&stores, Some(&jobs), None);
     status.caught_up().await?;
-    let took = Duration::from_micros(stopwatch_us() - begun);
+    let caught_up = meter.read()?;
     jobs.stop().await;
-    let after = usage(std::process::id()).unwrap_or_default();
+    // What they commit at their end belongs to the cost, not to the rate.
+    let spent = Spent { took: caught_up.took, ..meter.read()? };
     let mut rekeyed = 0;
     for topic in Topic::DERIVED {
         for partition in 0..stores.log.partitions() {
             rekeyed += stores.log.bounds(TopicPartition::new(topic, partition)).await?.end;
         }
     }
+    stores.close();
+    Ok(WorkedOff { spent, rekeyed })
+}
+
+async fn jobs(args: &Args) -> anyhow::Result<()> {
+    let events = args.events.unwrap_or(EVENTS);
+    let WorkedOff { spent, rekeyed } = work_off(args, &Place::fresh(args)?, events).await?;
     say(&format!(
-        "jobs: {:.0} actions/s from the log, {:.2} µs CPU per action, {:.2} re-keyed records per action, {} actions, {} MiB resident",
-        events as f64 / took.as_secs_f64(),
-        per(after.cpu - before.cpu, events),
+        "jobs: {:.0} actions/s from the log, {:.2} µs CPU per action{}, {:.2} re-keyed records per action, {} actions, {} MiB resident",
+        spent.rate(events),
+        spent.per(events),
+        spent.beside(events),
         rekeyed as f64 / events as f64,
         events,
-        after.resident_bytes >> 20,
+        spent.resident_bytes >> 20,
     ))?;
-    stores.close();
     Ok(())
 }
 
 async fn count_windows(args: &Args) -> anyhow::Result<()> {
     let events = args.events.unwrap_or(1_000_000);
-    let dir = folder(args)?;
-    let measured = window_count::run(config(dir.path())?, events).await?;
-    let window_count::Tally { rows, total, sum } = measured.tally;
+    let place = Place::fresh(args)?.with_partitions(1);
+    let window_count::Measured { tally, spent } = window_count::run(args, place.config()?, events).await?;
+    let window_count::Tally { rows, total, sum } = tally;
     say(&format!("rows={rows} tot={total} sum={sum:016x}"))?;
     say(&format!(
-        "window-count: {:.2} µs CPU per event, {:.0} events/s from the log, {events} events, {} MiB resident",
-        per(measured.cpu, events),
-        events as f64 / measured.took.as_secs_f64(),
-        measured.resident_bytes >> 20,
+        "window-count: {:.2} µs CPU per event{}, {:.0} events/s from the log, {events} events, {} MiB resident",
+        spent.per(events),
+        spent.beside(events),
+        spent.rate(events),
+        spent.resident_bytes >> 20,
     ))?;
     Ok(())
 }
@@ -337,23 +301,12 @@ fn batch(calls: &[Value]) -> Vec<u8> {
 }
 
 async fn visible(args: &Args) -> anyhow::Result<()> {
-    let dir = folder(args)?;
-    let server = Arc::new(Server::start(dir.path(), "collector,pipelines,api").await?);
+    let place = Place::fresh(args)?;
+    let server = Arc::new(Server::start(&place, "collector,pipelines,api").await?);
     let target = json!({"target_id": "probe-author"});
     server.post("/v1/batch", batch(&[track("probe-viewer", ActionKind::UserFollowed, &target)])).await?;
     server.caught_up().await?;
-    // 2,000 events a second: a batch of 20 every 10 ms.
-    let load = tokio::spawn({
-        let (server, seconds) = (server.clone(), args.seconds);
-        async move {
-            let mut every = tokio::time::interval(Duration::from_millis(10));
-            for body in bodies(seconds * 2_000, 20) {
-                every.tick().await;
-                let server = server.clone();
-                tokio::spawn(async move { server.post("/v1/batch", body).await });
-            }
-        }
-    });
+    let load = Load::start(server.clone(), batches(args.seconds * LOAD_RATE, LOAD_BATCH));
     let (mut engagement, mut feed) = (Vec::new(), Vec::new());
     for n in 0.. {
         if load.is_finished() {
@@ -390,7 +343,7 @@ async fn visible(args: &Args) -> anyhow::Result<()> {
         server.post("/v1/batch", batch(&[seen])).await?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    load.await?;
+    load.finish().await?;
     for (what, samples) in [("engagement", &mut engagement), ("a follower's home feed", &mut feed)] {
         let count = samples.len();
         let (p50, p99, max) = percentiles(samples).context("nothing was measured")?;
@@ -413,8 +366,8 @@ fn millis(duration: Duration) -> f64 {
 
 async fn feed(args: &Args) -> anyhow::Result<()> {
     for authors in [500_u32, 2_000] {
-        let dir = folder(args)?;
-        let server = Arc::new(Server::start(dir.path(), "collector,pipelines,api").await?);
+        let place = Place::fresh(args)?;
+        let server = Arc::new(Server::start(&place, "collector,pipelines,api").await?);
         let mut calls = Vec::new();
         // Ten viewers who follow all authors, each of whom wrote as many posts as make at least 500 candidates.
         for viewer in 0..10 {
@@ -433,7 +386,8 @@ async fn feed(args: &Args) -> anyhow::Result<()> {
         }
         drive(&server, "/v1/batch", calls.chunks(200).map(batch).collect()).await?;
         server.caught_up().await?;
-        let before = server.usage()?;
+        let idle = Asked::within(&server, IDLE).await?;
+        let (before, meter) = (server.metrics().await?, Meter::start(args, server.process())?);
         let mut every = tokio::time::interval(Duration::from_millis(5));
         let mut tasks = JoinSet::new();
         let requests = args.seconds * 200;
@@ -452,14 +406,17 @@ async fn feed(args: &Args) -> anyhow::Result<()> {
         while let Some(done) = tasks.join_next().await {
             samples.push(done??);
         }
-        let after = server.usage()?;
+        let spent = meter.read()?;
+        let asked = Asked::between(&before, &server.metrics().await?);
         let (p50, p99, max) = percentiles(&mut samples).context("nothing was measured")?;
         say(&format!(
-            "feed following {authors}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms, {:.0} µs CPU per request, {requests} requests at 200/s",
+            "feed following {authors}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms, {:.0} µs CPU per request{}, {requests} requests at 200/s{}",
             millis(p50),
             millis(p99),
             millis(max),
-            per(after.cpu - before.cpu, requests),
+            spent.per(requests),
+            spent.beside(requests),
+            asked.each(&idle, spent.took, requests),
         ))?;
         if let Ok(server) = Arc::try_unwrap(server) {
             server.stop().await?;
@@ -468,9 +425,51 @@ async fn feed(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How long an idle platform is looked at, to know what it reads without feeds.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// How often an online store that is elsewhere was read: how many times it was waited for, and for how many keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Asked {
+    round_trips: f64,
+    commands: f64,
+}
+
+impl Asked {
+    fn between(before: &server::Metrics, after: &server::Metrics) -> Self {
+        let grown = |name| after.sum(name, "what=\"read\"") - before.sum(name, "what=\"read\"");
+        Self {
+            round_trips: grown("millrace_online_round_trips_total"),
+            commands: grown("millrace_online_commands_total"),
+        }
+    }
+
+    /// What was read within `time` from now on.
+    async fn within(server: &Server, time: Duration) -> anyhow::Result<Self> {
+        let before = server.metrics().await?;
+        tokio::time::sleep(time).await;
+        Ok(Self::between(&before, &server.metrics().await?))
+    }
+
+    /// For each of `count` requests, in words, without what an idle platform reads in [`IDLE`]; nothing where the store is not
+    /// elsewhere.
+    fn each(&self, idle: &Self, took: Duration, count: u64) -> String {
+        if self.round_trips == 0.0 {
+            return String::new();
+        }
+        let share = took.as_secs_f64() / IDLE.as_secs_f64();
+        let each = |all: f64, idle: f64| (all - idle * share) / count.max(1) as f64;
+        format!(
+            ", {:.2} round trips and {:.0} commands each",
+            each(self.round_trips, idle.round_trips),
+            each(self.commands, idle.commands)
+        )
+    }
+}
+
 async fn start(args: &Args) -> anyhow::Result<()> {
-    let dir = folder(args)?;
-    let server = Server::start(dir.path(), "collector,pipelines,api").await?;
+    let place = Place::fresh(args)?;
+    let server = Server::start(&place, "collector,pipelines,api").await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let idle = server.usage()?;
     say(&format!(
@@ -479,15 +478,15 @@ async fn start(args: &Args) -> anyhow::Result<()> {
         idle.resident_bytes >> 20
     ))?;
     server.stop().await?;
-    let dir = folder(args)?;
-    let events = 1_000_000;
-    fill(&config(dir.path())?, events).await?;
-    let server = Server::start(dir.path(), "collector,pipelines,api").await?;
+    let place = Place::fresh(args)?;
+    let events = args.events.unwrap_or(1_000_000);
+    fill(&place.config()?, events).await?;
+    let server = Server::start(&place, "collector,pipelines,api").await?;
     server.caught_up().await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let worked = server.usage()?;
     server.stop().await?;
-    let server = Server::start(dir.path(), "collector,pipelines,api").await?;
+    let server = Server::start(&place, "collector,pipelines,api").await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let idle = server.usage()?;
     say(&format!(
@@ -499,3 +498,6 @@ async fn start(args: &Args) -> anyhow::Result<()> {
     ))?;
     server.stop().await
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,40 @@ impl Backend {
         ensure!(!rest.is_empty() && !rest.starts_with('/'), "--{what} names no host: {scheme}://HOST:PORT");
         Ok(Self::Engine { scheme, url: url.to_owned() })
     }
+
+    /// The same engine with `name` after whatever says which topics, keys, tables or objects there are ours. Of an engine
+    /// whose URL says no such thing, itself.
+    pub(crate) fn apart(&self, name: &str) -> Self {
+        let Self::Engine { scheme, url } = self else { return Self::Embedded };
+        let (place, query) = url.split_once('?').map_or((&url[..], None), |(place, query)| (place, Some(query)));
+        let url = match *scheme {
+            "redis" | "rediss" | "redis-cluster" | "rediss-cluster" => {
+                // A number is all that its path can say, and there are sixteen of them.
+                let pairs = query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty());
+                let (prefixes, mut rest): (Vec<_>, Vec<_>) = pairs.partition(|pair| pair.starts_with("prefix="));
+                let prefix = format!("{}{name}:", prefixes.last().copied().unwrap_or("prefix="));
+                rest.push(&prefix);
+                format!("{place}?{}", rest.join("&"))
+            }
+            "kafka" | "kafka+ssl" | "s3" | "clickhouse" | "clickhouses" => {
+                let hosts = place.rfind('@').unwrap_or_default().max(scheme.len() + "://".len());
+                let place = place.trim_end_matches('/');
+                let joint = if place[hosts.min(place.len())..].contains('/') { "-" } else { "/" };
+                let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+                format!("{place}{joint}{name}{query}")
+            }
+            _ => url.clone(),
+        };
+        Self::Engine { scheme, url }
+    }
+
+    /// The whole URL, password and all, for whoever is to use the engine; nothing for the data directory.
+    pub(crate) fn into_url(self) -> Option<String> {
+        match self {
+            Self::Embedded => None,
+            Self::Engine { url, .. } => Some(url),
+        }
+    }
 }
 
 impl fmt::Display for Backend {
@@ -89,6 +123,26 @@ mod tests {
             let error = Backend::read("log", Some(url), &["kafka", "kafkas"]).unwrap_err().to_string();
             assert!(error.contains(said) && error.contains("--log"), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn apart_each_engine_has_a_name_of_its_own_and_stays_what_it_is() {
+        let schemes = &["kafka", "redis", "redis-cluster", "clickhouse", "s3", "postgres"];
+        for (url, apart) in [
+            ("kafka://a:1,b:2", "kafka://a:1,b:2/run"),
+            ("kafka://u:p@a:1/shop?replication=1&x=/", "kafka://u:p@a:1/shop-run?replication=1&x=/"),
+            ("s3://bucket", "s3://bucket/run"),
+            ("s3://k:s@bucket/a/b/?endpoint=http://h:1", "s3://k:s@bucket/a/b-run?endpoint=http://h:1"),
+            ("clickhouse://u:p%2F@h:1/db", "clickhouse://u:p%2F@h:1/db-run"),
+            ("clickhouse://h", "clickhouse://h/run"),
+            ("redis://h:1/3", "redis://h:1/3?prefix=run:"),
+            ("redis-cluster://a,b?prefix=shop:&cluster=true", "redis-cluster://a,b?cluster=true&prefix=shop:run:"),
+            ("postgres://u:p@h/db?sslmode=require", "postgres://u:p@h/db?sslmode=require"),
+        ] {
+            let found = Backend::read("log", Some(url), schemes).unwrap().apart("run");
+            assert_eq!(found.into_url().as_deref(), Some(apart), "{url}");
+        }
+        assert_eq!(Backend::Embedded.apart("run"), Backend::Embedded);
     }
 
     #[test]

@@ -39,6 +39,17 @@ fn credentials_are_read_and_go_to_every_server() {
 }
 
 #[test]
+fn a_prefix_is_taken_as_it_stands() {
+    for (url, prefix) in [
+        ("redis://h:1", None),
+        ("redis://h:1/2?prefix=shop:", Some("shop:")),
+        ("redis-cluster://u:secret@h:1,g:1?cluster=true&prefix=a%b=c", Some("a%b=c")),
+    ] {
+        assert_eq!(Target::parse(url).unwrap().prefix.as_deref(), prefix, "{url}");
+    }
+}
+
+#[test]
 fn bad_urls_are_refused_without_repeating_them() {
     for url in [
         "secret",
@@ -49,6 +60,7 @@ fn bad_urls_are_refused_without_repeating_them() {
         "redis://user:secret@host/x",
         "redis://user:secret@host#insecure",
         "redis://user:secret@host?cluster=maybe",
+        "redis://user:secret@host?prefixes=secret",
         "redis-cluster://user:secret@host/3",
         "redis://:sec/ret@host",
         "redis://user:secret@0.0.0.0",

@@ -4,58 +4,105 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use millrace_clickhouse::{ClickHouseOptions, ClickHouseWarehouse};
+use millrace_delta::DeltaWarehouse;
 use millrace_pipelines::archive::Archived;
 use millrace_warehouse::{Table, Warehouse};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::{Args, EVENTS, Server, batch, bodies, config, drive, fill, folder, millis, per, track};
+use super::{Args, EVENTS, Meter, Place, Server, batch, bodies, drive, fill, millis, track};
 use crate::archive;
 use crate::assemble::{Status, Stores};
 use crate::commands::client::say;
+use crate::config::{Backend, Config};
 use crate::jobs::Jobs;
-use crate::measure::{percentiles, stopwatch_us, usage};
+use crate::measure::{percentiles, stopwatch_us};
+
+/// The warehouse under test.
+enum Tables {
+    Delta(Arc<DeltaWarehouse>),
+    ClickHouse(Arc<ClickHouseWarehouse>),
+}
+
+/// How large a table is, and in how many pieces.
+struct Size {
+    rows: u64,
+    bytes: u64,
+    pieces: String,
+}
+
+impl Tables {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        match &config.warehouse {
+            Backend::Embedded => Ok(Self::Delta(archive::embedded(config).await?)),
+            Backend::Engine { url, .. } => {
+                Ok(Self::ClickHouse(Arc::new(ClickHouseWarehouse::open(url, ClickHouseOptions::default()).await?)))
+            }
+        }
+    }
+
+    fn seam(&self) -> Arc<dyn Warehouse> {
+        match self {
+            Self::Delta(tables) => tables.clone(),
+            Self::ClickHouse(tables) => tables.clone(),
+        }
+    }
+
+    /// How large the events are. Of ClickHouse that is what is there at this moment: it merges when it likes.
+    async fn events(&self) -> anyhow::Result<Size> {
+        Ok(match self {
+            Self::Delta(tables) => {
+                let size = tables.size(Table::Events);
+                Size { rows: size.rows, bytes: size.bytes, pieces: format!("{} files", size.files) }
+            }
+            Self::ClickHouse(tables) => {
+                let size = tables.size(Table::Events).await?;
+                Size { rows: size.rows, bytes: size.bytes, pieces: format!("{} parts", size.parts) }
+            }
+        })
+    }
+}
 
 /// Archives a full log whose jobs are done, and merges what comes of it: processor time and bytes per event.
 pub(super) async fn archive(args: &Args) -> anyhow::Result<()> {
     let events = args.events.unwrap_or(EVENTS);
-    let dir = folder(args)?;
-    let config = config(dir.path())?;
+    let place = Place::fresh(args)?;
+    let config = place.config()?;
     fill(&config, events).await?;
     let stores = Stores::open(&config).await?;
-    let warehouse = archive::embedded(&config).await?;
+    let tables = Tables::open(&config).await?;
     let archived = Archived::default();
     let mut jobs = Jobs::all(&stores, &archived)?;
     Status::new(&stores, Some(&jobs), None).caught_up().await?;
-    let process = std::process::id();
-    let (before, begun) = (usage(process).unwrap_or_default(), stopwatch_us());
-    let archiver = archive::start(&stores, &mut jobs, warehouse.clone(), archived);
+    let meter = Meter::own(args)?;
+    let archiver = archive::start(&stores, &mut jobs, tables.seam(), archived);
     Status::new(&stores, Some(&jobs), Some(archiver)).caught_up().await?;
-    let took = Duration::from_micros(stopwatch_us() - begun);
-    let after = usage(process).unwrap_or_default();
+    let spent = meter.read()?;
     jobs.stop().await;
-    let fresh = warehouse.size(Table::Events);
+    let fresh = tables.events().await?;
     say(&format!(
-        "archive: {:.2} µs CPU per event, {:.0} events/s, {} rows in {} files, {:.1} bytes per event",
-        per(after.cpu - before.cpu, events),
-        events as f64 / took.as_secs_f64(),
+        "archive: {:.2} µs CPU per event{}, {:.0} events/s, {} rows in {}, {:.1} bytes per event",
+        spent.per(events),
+        spent.beside(events),
+        spent.rate(events),
         fresh.rows,
-        fresh.files,
+        fresh.pieces,
         fresh.bytes as f64 / fresh.rows as f64,
     ))?;
-    let mut merged = 0;
+    let (merging, mut merged) = (Meter::own(args)?, 0);
     loop {
-        let done = warehouse.maintain().await?;
+        let done = tables.seam().maintain().await?;
         merged += done.files_merged;
         if done.files_merged == 0 {
             break;
         }
     }
-    let (merging, now) = (usage(process).unwrap_or_default(), warehouse.size(Table::Events));
+    let (merging, now) = (merging.read()?, tables.events().await?);
     say(&format!(
-        "archive merged: {:.2} µs CPU per event for {merged} files, now {} files, {:.1} bytes per event",
-        per(merging.cpu - after.cpu, events),
-        now.files,
+        "archive merged: {:.2} µs CPU per event for {merged} files, now {}, {:.1} bytes per event",
+        merging.per(events),
+        now.pieces,
         now.bytes as f64 / now.rows as f64,
     ))?;
     stores.close();
@@ -65,9 +112,9 @@ pub(super) async fn archive(args: &Args) -> anyhow::Result<()> {
 /// The contract queries, one after the other, while feeds are served and events come in; and the same without them.
 pub(super) async fn beside(args: &Args) -> anyhow::Result<()> {
     let events = args.events.unwrap_or(EVENTS);
-    let dir = folder(args)?;
-    fill(&config(dir.path())?, events).await?;
-    let server = Arc::new(Server::start(dir.path(), "collector,pipelines,api").await?);
+    let place = Place::fresh(args)?;
+    fill(&place.config()?, events).await?;
+    let server = Arc::new(Server::start(&place, "collector,pipelines,api").await?);
     server.caught_up().await?;
     let viewers: Vec<Value> = (0..50)
         .map(|n| {

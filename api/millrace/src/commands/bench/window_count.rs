@@ -5,21 +5,20 @@
 //! in them, and a sum over hashes of pairs, so that it can be held against other engines' figure by figure.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use millrace_events::{ActionKind, Derived, LogTime, Position, Topic, TopicPartition};
 use millrace_log::Append;
 use millrace_pipelines::jobs::{ALLOWED_LATENESS_US, DerivedStage};
 use millrace_pipelines::operators::window::{Closed, TumblingCount};
-use millrace_pipelines::runner::{Board, Gate, Seams, Worker, WorkerOptions};
+use millrace_pipelines::runner::{Board, Gate, Seams, Worker};
 use millrace_pipelines::state::{State, StateKey, StateValue};
 use millrace_pipelines::{Advance, Input, Job, Writes};
 use prost::Message;
 
+use super::{Args, Meter, Spent};
 use crate::assemble::{GENERATION, Stores, TokioTimer};
 use crate::config::Config;
-use crate::measure::{Usage, stopwatch_us, usage};
 
 /// How many keys there are.
 const KEYS: u64 = 100_000;
@@ -47,18 +46,14 @@ pub(super) struct Tally {
 /// What it took.
 pub(super) struct Measured {
     pub(super) tally: Tally,
-    pub(super) cpu: Duration,
-    pub(super) took: Duration,
-    pub(super) resident_bytes: u64,
+    pub(super) spent: Spent,
 }
 
-/// Fills a log in `config`'s data directory, works it off, and measures the second part.
-pub(super) async fn run(config: Config, events: u64) -> anyhow::Result<Measured> {
-    let config = Config { partitions: Some(1), ..config };
+/// Fills a log of one partition, works it off, and measures the second part.
+pub(super) async fn run(args: &Args, config: Config, events: u64) -> anyhow::Result<Measured> {
     fill(&config, events).await?;
     let stores = Stores::open(&config).await?;
-    let before = own_usage()?;
-    let begun = stopwatch_us();
+    let meter = Meter::own(args)?;
     let seams = Seams {
         log: stores.log.clone(),
         online: stores.online.store(),
@@ -68,19 +63,14 @@ pub(super) async fn run(config: Config, events: u64) -> anyhow::Result<Measured>
         archived: Default::default(),
     };
     let stage = Arc::new(DerivedStage::new(GENERATION, 1, vec![Box::new(Counts)]));
-    let worker = Worker::new(OF, GENERATION, stage, seams, WorkerOptions::default(), Board::new());
+    let worker = Worker::new(OF, GENERATION, stage, seams, stores.states.worker_options(), Board::new());
     worker.run_until(stores.log.bounds(OF).await?.end).await?;
-    let took = Duration::from_micros(stopwatch_us() - begun);
-    let after = own_usage()?;
+    let spent = meter.read()?;
     let mut state = State::new(OF, stores.states.store().open(OF).await?);
     let tally = state.get::<Tally>(&tally_key())?.copied().unwrap_or_default();
     stores.close();
     ensure!(tally.total == events, "{} of {events} events are in closed windows", tally.total);
-    Ok(Measured { tally, cpu: after.cpu - before.cpu, took, resident_bytes: after.resident_bytes })
-}
-
-fn own_usage() -> anyhow::Result<Usage> {
-    usage(std::process::id()).context("this system does not tell the processor time of a process")
+    Ok(Measured { tally, spent })
 }
 
 /// The events as stage 1 would send them, and a tick that closes everything.
@@ -183,8 +173,9 @@ mod tests {
     #[tokio::test]
     async fn it_counts_what_a_plain_recount_counts() {
         const EVENTS: u64 = 130_000;
-        let dir = tempfile::tempdir().unwrap();
-        let measured = run(super::super::config(dir.path()).unwrap(), EVENTS).await.unwrap();
+        let args = super::super::tests::args(&["window-count"]).unwrap();
+        let place = super::super::Place::fresh(&args).unwrap().with_partitions(1);
+        let measured = run(&args, place.config().unwrap(), EVENTS).await.unwrap();
         let mut windows: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         for i in 0..EVENTS {
             *windows.entry((mix(i) % KEYS, i / WINDOW_MS * WINDOW_MS)).or_default() += 1;
