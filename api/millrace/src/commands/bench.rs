@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// How many workers `takeover` kills
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     kills: u32,
+    /// How many feeds a second `feed` asks for
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    feeds: u32,
     /// Engines on this machine whose processor time is told too
     #[arg(long, value_name = "NAME=PID", env = "MILLRACE_BENCH_BESIDE", value_delimiter = ',', value_parser = Beside::read)]
     beside: Vec<Beside>,
@@ -82,7 +85,7 @@ enum Name {
     Jobs,
     /// From acknowledged to visible, at 2,000 events a second.
     Visible,
-    /// Home feeds of viewers who follow 500 and 2,000 authors, at 200 requests a second.
+    /// Home feeds of viewers who follow 500 and 2,000 authors, at a steady rate.
     Feed,
     /// Memory when idle, and the time to start with a million events on disk.
     Start,
@@ -388,9 +391,9 @@ async fn feed(args: &Args) -> anyhow::Result<()> {
         server.caught_up().await?;
         let idle = Asked::within(&server, IDLE).await?;
         let (before, meter) = (server.metrics().await?, Meter::start(args, server.process())?);
-        let mut every = tokio::time::interval(Duration::from_millis(5));
+        let mut every = tokio::time::interval(Duration::from_secs(1) / args.feeds);
         let mut tasks = JoinSet::new();
-        let requests = args.seconds * 200;
+        let requests = args.seconds * u64::from(args.feeds);
         for n in 0..requests {
             every.tick().await;
             let server = server.clone();
@@ -398,24 +401,32 @@ async fn feed(args: &Args) -> anyhow::Result<()> {
                 let sent = stopwatch_us();
                 let answer = server.get(&format!("/v1/feeds/home?viewer=viewer-{}&limit=20", n % 10)).await?;
                 let items = answer.get("items").and_then(Value::as_array).map_or(0, Vec::len);
-                ensure!(items == 20, "a feed had {items} items instead of 20");
-                Ok(Duration::from_micros(stopwatch_us() - sent))
+                anyhow::Ok((Duration::from_micros(stopwatch_us() - sent), items == 20))
             });
         }
-        let mut samples = Vec::new();
+        let (mut samples, mut short) = (Vec::new(), 0);
         while let Some(done) = tasks.join_next().await {
-            samples.push(done??);
+            let (took, is_whole) = done??;
+            samples.push(took);
+            short += u64::from(!is_whole);
         }
+        // A source that is late is left out: where that is the rule, what is measured is no feed.
+        ensure!(
+            short * 10 < requests,
+            "{short} of {requests} feeds had fewer than 20 items: the stores are too slow for {} feeds a second, give fewer with --feeds",
+            args.feeds
+        );
         let spent = meter.read()?;
         let asked = Asked::between(&before, &server.metrics().await?);
         let (p50, p99, max) = percentiles(&mut samples).context("nothing was measured")?;
         say(&format!(
-            "feed following {authors}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms, {:.0} µs CPU per request{}, {requests} requests at 200/s{}",
+            "feed following {authors}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms, {:.0} µs CPU per request{}, {requests} requests at {}/s, {short} of them short{}",
             millis(p50),
             millis(p99),
             millis(max),
             spent.per(requests),
             spent.beside(requests),
+            args.feeds,
             asked.each(&idle, spent.took, requests),
         ))?;
         if let Ok(server) = Arc::try_unwrap(server) {

@@ -30,6 +30,7 @@ fn arguments_are_read_and_bounded() {
     refused(&[], "required");
     refused(&["jobs", "--partitions", "0"], "1..=1024");
     refused(&["jobs", "--kills", "0"], "1..=100");
+    refused(&["feed", "--feeds", "0"], "1..=1000");
     refused(&["jobs", "--beside", "redis"], "NAME=PID");
 }
 
