@@ -15,8 +15,8 @@ step() {
 
 # Begins something beside the next steps; what it says is kept until `finish` waits for it.
 said=$(mktemp -d)
-trap 'rm -rf "$said"' EXIT
 declare -A begun
+trap 'if [ ${#begun[@]} -gt 0 ]; then kill "${begun[@]}" 2>/dev/null; fi; rm -rf "$said"' EXIT
 begin() {
     "${@:2}" >"$said/$1" 2>&1 &
     begun[$1]=$!
@@ -24,6 +24,7 @@ begin() {
 finish() {
     local code=0
     wait "${begun[$1]}" || code=$?
+    unset "begun[$1]"
     cat "$said/$1"
     return "$code"
 }
@@ -38,8 +39,7 @@ begin engines scripts/engines.sh
 step "formatting" cargo fmt --all --check
 step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "engines for tests" engines
-step "tests, the layer table among them" cargo test --locked --workspace --no-fail-fast
-begin documentation docs
+step "building the tests" cargo test --locked --workspace --no-run
 # The real clients need Python and Node to run in; the real data lies beside the checkout where there is any.
 if [ -z "${SDK:-}" ]; then
     if command -v python3 >/dev/null 2>&1 && command -v npm >/dev/null 2>&1; then SDK=1; else SDK=0; fi
@@ -55,6 +55,10 @@ if [ -z "${READERS:-}" ]; then
 fi
 [ "$SDK" = 1 ] || echo "test: SKIPPED the real Segment SDKs: python3 or npm is not there"
 [ "$READERS" = 1 ] || echo "test: SKIPPED the outside readers of the tables: python3 with venv is not there"
-step "acceptance from outside" env SDK="$SDK" READERS="$READERS" tests/acceptance.sh "$CARGO_TARGET_DIR/debug/millrace"
+# Both wait more than they compute: for servers that start, for groups that notice a death.
+begin acceptance env SDK="$SDK" READERS="$READERS" tests/acceptance.sh "$CARGO_TARGET_DIR/debug/millrace"
+step "tests, the layer table among them" cargo test --locked --workspace --no-fail-fast
+begin documentation docs
+step "acceptance from outside, begun beside the tests" finish acceptance
 step "documentation" finish documentation
 printf '\ntest: all passed\n'
