@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+
 use super::place::Place;
 use super::server::{Load, Server};
 use super::{Args, EVENTS, LOAD_BATCH, LOAD_RATE, Meter, batches, work_off};
@@ -42,7 +44,12 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_secs(args.seconds)).await;
         let idle = meter.read()?;
         let meter = Meter::start(args, server.process())?;
-        let sent = Load::start(server.clone(), batches(args.seconds * LOAD_RATE, LOAD_BATCH)).finish().await?;
+        let load = Load::start(server.clone(), batches(args.seconds * LOAD_RATE, LOAD_BATCH));
+        let sent = load.finish().await.with_context(|| {
+            format!(
+                "{LOAD_RATE} events a second are more than {count} partitions take here: give fewer with --partitions"
+            )
+        })?;
         server.caught_up().await?;
         let busy = meter.read()?;
         say(&format!(
