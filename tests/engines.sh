@@ -91,7 +91,7 @@ start
 import >"$scratch/import.log" 2>&1 &
 importer=$!
 for _ in $(seq "$kills"); do
-    sleep "$((RANDOM % 4 + 2))"
+    sleep "$((RANDOM % 2 + 1)).$((RANDOM % 10))"
     stop KILL
     start
 done

@@ -25,12 +25,13 @@ QUERIES = [
     ("active_users", {"every": "day"}),
     ("active_users", {"every": "week"}),
     ("actions_per_user_histogram", {}),
-    ("follower_growth", {}),
     ("tag_activity_by_hour", {}),
     ("dead_letters_by_reason", {}),
     *[("top_posts", {"by": by, "limit": 100}) for by in ("likes", "shares", "comments")],
     *[("closed_windows", {"window": window, "limit": 10_000}) for window in ("5m", "1h", "24h")],
 ]
+# When the clock's next step reached a partition depends on what came with it.
+LEFT_OUT = {"closed_at"}
 VIEWERS = 40
 POSTS = 200
 
@@ -59,7 +60,7 @@ def main():
         if not answer["rows"]:
             say(asked, "no rows")
         for row in answer["rows"]:
-            say(asked, dict(zip(columns, row)))
+            say(asked, {name: value for name, value in zip(columns, row) if name not in LEFT_OUT})
 
     posts = []
     for what in ("posts", "tags"):

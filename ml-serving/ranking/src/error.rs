@@ -29,6 +29,11 @@ impl Error {
         Self { kind: ErrorKind::Invalid, code, message: message.into(), source: None }
     }
 
+    pub(crate) fn late() -> Self {
+        let message = "the online store is too slow now for any source of the feed; try again".to_owned();
+        Self { kind: ErrorKind::Retry, code: "store_slow", message, source: None }
+    }
+
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind

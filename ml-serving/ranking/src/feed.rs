@@ -17,7 +17,7 @@ use crate::scorers::score;
 use crate::selectors::{SCORE_UNITS, Scored, select};
 use crate::slate::{Explain, Filtered, MODEL, ScoreParts, Slate, SlateItem, SourceReport};
 use crate::sources::{self, Candidate, Source, followed, fresh, trending};
-use crate::{LIMIT_MAX, Ranker, Result};
+use crate::{Error, LIMIT_MAX, Ranker, Result};
 
 /// Asks for a home feed.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Ranker {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] for an impossible viewer or a cursor that is not this viewer's;
-    /// [`crate::ErrorKind::Retry`] when the online store cannot be read now.
+    /// [`crate::ErrorKind::Retry`] when the online store cannot be read now, or so slowly that nothing would be left.
     pub async fn home(&self, query: HomeQuery) -> Result<Slate> {
         check("viewer", &query.viewer)?;
         match &query.cursor {
@@ -77,6 +77,10 @@ impl Ranker {
 
         let mut gathered = self.gather(&budget, &viewer).await?;
         let candidates = self.hydrate_all(&budget, &viewer, &mut gathered).await?;
+        // An app would show an empty feed and keep it.
+        if candidates.is_empty() && gathered.reports.iter().any(|report| report.late || report.failed) {
+            return Err(Error::late());
+        }
         let (kept, removed) = filter(&viewer, candidates);
 
         let now_us = now_us(as_of);

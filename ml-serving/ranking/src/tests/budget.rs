@@ -163,3 +163,22 @@ async fn a_share_ends_when_its_part_of_the_budget_has_passed() {
     assert_eq!(left_out(&slate).0, ["trending"]);
     assert_eq!(ASKED_US.load(Ordering::Relaxed), 40_000, "only what hangs is timed, for half of the budget");
 }
+
+#[tokio::test]
+async fn a_feed_that_lateness_has_emptied_is_asked_for_again() {
+    let mut world = World::new().await;
+    world.record("dan", "d1", NOW_US, false).await;
+    world.fresh("d1", NOW_US).await;
+    for does in [Does::Hang, Does::Fail] {
+        let store = Slow { store: world.store(), does, view: POST, keys_min: 1 };
+        let options =
+            RankerOptions { pause: Arc::new(|_| Box::pin(std::future::ready(()))), ..RankerOptions::default() };
+        let query = HomeQuery { viewer: "ann".to_owned(), limit: 10, cursor: None, explain: false, record_rate: None };
+        let error = Ranker::new(Arc::new(store), 2, options).home(query).await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (crate::ErrorKind::Retry, "store_slow"));
+    }
+    let query = HomeQuery { viewer: "ann".to_owned(), limit: 10, cursor: None, explain: false, record_rate: None };
+    let empty =
+        Ranker::new(Arc::new(World::new().await.store()), 2, RankerOptions::default()).home(query).await.unwrap();
+    assert!(empty.items.is_empty(), "where there is nothing to show, that is the answer");
+}
