@@ -21,6 +21,7 @@ scratch=$(mktemp -d)
 server=
 
 fail() {
+    if [ -f "$scratch/up.log" ]; then tail -n 20 "$scratch/up.log" | cut -c1-600 >&2; fi
     printf 'engines: %s\n' "$2" >&2
     exit "$1"
 }
@@ -36,7 +37,7 @@ start() {
     server=$!
     for _ in $(seq 600); do
         if "$binary" status >/dev/null 2>&1 || [ $? -eq 1 ]; then return; fi
-        kill -0 "$server" 2>/dev/null || { tail -n 40 "$scratch/up.log" >&2; fail 2 "millrace up ended; its output is above"; }
+        kill -0 "$server" 2>/dev/null || fail 2 "millrace up ended; its output is above"
         sleep 0.1
     done
     fail 2 "not ready within 60 seconds"

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::client::SpawnedReqwestConnector;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use object_store::{Error as StoreError, PutPayload, RetryConfig};
 use percent_encoding::percent_decode_str;
+use tokio::runtime::Handle;
 use url::Url;
 use uuid::Uuid;
 
@@ -98,13 +100,26 @@ impl Target {
     /// # Errors
     /// [`Error::Invalid`] when the URL is none of these, [`Error::Retry`] when the folder or the client cannot be made.
     pub fn parse(url: &str) -> Result<Self> {
+        Self::of(url, None)
+    }
+
+    /// The same with all requests on `runtime`, whoever makes them: for a store that is shared by threads of several runtimes.
+    /// A connection that one of them opened would end with it, and fail whoever uses it next.
+    ///
+    /// # Errors
+    /// As of [`Target::parse`].
+    pub fn parse_on(url: &str, runtime: Handle) -> Result<Self> {
+        Self::of(url, Some(runtime))
+    }
+
+    fn of(url: &str, runtime: Option<Handle>) -> Result<Self> {
         // The cause of a URL that cannot be read would repeat parts of it.
         let url = Url::parse(url).map_err(|_| invalid("it is none"))?;
         if url.fragment().is_some() {
             return Err(invalid("it has a fragment"));
         }
         match url.scheme() {
-            "s3" => on_s3(&url),
+            "s3" => on_s3(&url, runtime),
             "file" => in_folder(&url),
             other => Err(invalid(&format!("its scheme is {other}"))),
         }
@@ -151,7 +166,7 @@ impl Target {
     }
 }
 
-fn on_s3(url: &Url) -> Result<Target> {
+fn on_s3(url: &Url, runtime: Option<Handle>) -> Result<Target> {
     let bucket = url.host_str().filter(|bucket| !bucket.is_empty()).ok_or_else(|| invalid("it names no bucket"))?;
     if url.port().is_some() {
         return Err(invalid("it has a port: the host of an s3 URL is the bucket, the endpoint is a parameter"));
@@ -205,6 +220,9 @@ fn on_s3(url: &Url) -> Result<Target> {
             _ => return Err(invalid("its endpoint begins neither with https:// nor with http://")),
         }
         builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(runtime) = runtime {
+        builder = builder.with_http_connector(SpawnedReqwestConnector::new(runtime));
     }
     let client = client.with_allow_http(allow_http);
     let store = builder.with_client_options(client).build();

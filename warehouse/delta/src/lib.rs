@@ -30,6 +30,7 @@ use millrace_objects::Target;
 use millrace_warehouse::{
     Answer, Block, Error, ErrorKind, Maintained, NamedQuery, Offset, Params, Result, Source, Table, Warehouse,
 };
+use tokio::runtime::Handle;
 
 pub use commit::DATES_MAX;
 pub use query::{QUERIES_MAX, QUERY_MEMORY_BYTES_MAX, QUERY_TIME_MAX, QueryOptions, step_back};
@@ -78,8 +79,11 @@ impl DeltaWarehouse {
     /// # Errors
     /// [`millrace_warehouse::ErrorKind::Invalid`] for a URL that is none. Otherwise as of [`DeltaWarehouse::open`], but never
     /// [`millrace_warehouse::ErrorKind::Busy`].
+    ///
+    /// Requests run on the runtime of the caller, which must live as long as the tables: those of queries and of the Delta
+    /// kernel, which ask too, have no driver for the network, or end before.
     pub async fn open_shared(url: &str, options: DeltaOptions) -> Result<Self> {
-        let target = Target::parse(url).map_err(|e| {
+        let target = Target::parse_on(url, Handle::current()).map_err(|e| {
             let kind =
                 if matches!(e, millrace_objects::Error::Retry { .. }) { ErrorKind::Retry } else { ErrorKind::Invalid };
             Error::with_source(kind, "cannot use the URL of the warehouse", e)

@@ -12,7 +12,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use millrace_delta::{DeltaOptions, DeltaWarehouse};
+use millrace_delta::{DeltaOptions, DeltaWarehouse, QueryOptions};
 use millrace_engines::minio;
 use millrace_events::Topic;
 use millrace_objects::Target;
@@ -21,7 +21,7 @@ use millrace_objects::object_store::path::Path;
 use millrace_objects::object_store::{ObjectStore, ObjectStoreExt};
 use millrace_warehouse::conformance::Harness;
 use millrace_warehouse::tables::{EventRow, EventsBuilder};
-use millrace_warehouse::{Block, ErrorKind, Source, Table, Warehouse};
+use millrace_warehouse::{Block, ErrorKind, NamedQuery, Params, Source, Table, Warehouse};
 
 use gate::Gate;
 
@@ -146,6 +146,37 @@ mod on_s3 {
 
     // In memory where there is no engine, which was said aloud.
     millrace_warehouse::warehouse_conformance!(Places::new(|| minio::prefix().map_or_else(in_memory, Place::Url)));
+
+    /// A query has threads of its own, and must reach the server from there too.
+    #[tokio::test]
+    async fn queries_reach_the_server_from_their_own_threads() {
+        let Some(url) = minio::prefix() else { return };
+        let writer = DeltaWarehouse::open_shared(&url, DeltaOptions::default()).await.unwrap();
+        for nth in 0..20 {
+            commit(&writer, 0, nth * 5..nth * 5 + 5).await.unwrap();
+        }
+        let count = NamedQuery {
+            name: "rows_of_test".to_owned(),
+            doc: String::new(),
+            params: Vec::new(),
+            sql: "SELECT message_id, count(*) AS n FROM events GROUP BY message_id".to_owned(),
+        };
+        let ask = |reader: Arc<DeltaWarehouse>| {
+            let count = count.clone();
+            async move {
+                let answer = reader.query(&count, &Params::new()).await.unwrap();
+                let batches: Vec<_> = answer.rows.try_collect().await.unwrap();
+                batches.iter().map(|batch| batch.num_rows()).sum::<usize>()
+            }
+        };
+        // More at one time than there are connections from opening the tables.
+        const QUERIES: usize = 32;
+        let queries = QueryOptions { running_max: QUERIES, ..QueryOptions::default() };
+        let options = DeltaOptions { queries, ..DeltaOptions::default() };
+        let reader = Arc::new(DeltaWarehouse::open_shared(&url, options).await.unwrap());
+        let answers = futures::future::join_all((0..QUERIES).map(|_| ask(reader.clone()))).await;
+        assert_eq!(answers, [100; QUERIES]);
+    }
 
     #[tokio::test]
     async fn two_write_what_both_read() {

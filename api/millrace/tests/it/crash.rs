@@ -10,6 +10,7 @@ use super::support::{Server, free_port, millrace, verify};
 
 /// Events per kill: about what goes in while the server lives, so that kills fall all over the import.
 const EVENTS_PER_KILL: u64 = 500;
+const BATCH: &str = "40";
 
 pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|v| v.parse().ok())
@@ -45,8 +46,9 @@ async fn kills_during_an_import_lose_and_double_nothing() {
 
     let calm = folder.path().join("calm");
     let server = Server::start(&calm, "replay").await;
-    let imported = millrace(&["import", "segment", "--wait", "--to", &server.url()]).arg(&input).status().unwrap();
-    assert!(imported.success());
+    // In batches of the same size: a batch has one log time, and what was on time hangs on it.
+    let mut import = millrace(&["import", "segment", "--wait", "--batch", BATCH, "--to", &server.url()]);
+    assert!(import.arg(&input).status().unwrap().success());
     server.at_rest().await;
     server.stop();
     let expected = verify(&calm);
@@ -54,7 +56,7 @@ async fn kills_during_an_import_lose_and_double_nothing() {
     let rough = folder.path().join("rough");
     let port = free_port();
     let mut server = Server::start_on(&rough, "replay", port, &[]).await;
-    let mut import = millrace(&["import", "segment", "--wait", "--rate", "3000", "--batch", "40"])
+    let mut import = millrace(&["import", "segment", "--wait", "--rate", "3000", "--batch", BATCH])
         .args(["--to", &server.url()])
         .arg(&input)
         .stdout(Stdio::null())
