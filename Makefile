@@ -35,6 +35,7 @@ test-embedded: setup ## only the tests, without any engine
 
 acceptance: build ## real clients, and real data where MILLRACE_REAL_DATA says: tests/README.md
 	@. scripts/env.sh && tests/acceptance.sh "$$CARGO_TARGET_DIR/release/millrace"
+	@if [ -n "$${MILLRACE_REAL_DATA:-}" ] && scripts/engines.sh; then tests/engines.sh; else echo "SKIPPED: the same on engines"; fi
 
 lint: ## clippy and formatting
 	$(CARGO) fmt --all --check
