@@ -3,14 +3,16 @@
 //! `MILLRACE_CRASH_KILLS=N` kills more often; `MILLRACE_CRASH_SEED=S` repeats a run's delays.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::support::{Server, free_port, millrace, verify};
 
 /// Events per kill: about what goes in while the server lives, so that kills fall all over the import.
 const EVENTS_PER_KILL: u64 = 500;
-const BATCH: &str = "40";
+/// Calls in one request. Each has one log time, and what is on time hangs on it.
+const BATCH: usize = 40;
 
 pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|v| v.parse().ok())
@@ -44,25 +46,29 @@ async fn kills_during_an_import_lose_and_double_nothing() {
     let lines = std::fs::read_to_string(&input).unwrap();
     let sent: BTreeSet<String> = lines.lines().map(message_id).collect();
 
+    // The first batch goes alone, so that the past begins at the same moment in every partition of both: trends divide by how
+    // much of it is known.
+    let (first, rest) = (folder.path().join("first.ndjson"), folder.path().join("rest.ndjson"));
+    let (head, tail) = lines.split_at(lines.match_indices('\n').nth(BATCH - 1).unwrap().0 + 1);
+    std::fs::write(&first, head).unwrap();
+    std::fs::write(&rest, tail).unwrap();
+
     let calm = folder.path().join("calm");
     let server = Server::start(&calm, "replay").await;
-    // In batches of the same size: a batch has one log time, and what was on time hangs on it.
-    let mut import = millrace(&["import", "segment", "--wait", "--batch", BATCH, "--to", &server.url()]);
-    assert!(import.arg(&input).status().unwrap().success());
-    server.at_rest().await;
+    for part in [&first, &rest] {
+        assert!(import(&server, part, &[]).status().unwrap().success());
+        server.at_rest().await;
+    }
     server.stop();
     let expected = verify(&calm);
 
     let rough = folder.path().join("rough");
     let port = free_port();
     let mut server = Server::start_on(&rough, "replay", port, &[]).await;
-    let mut import = millrace(&["import", "segment", "--wait", "--rate", "3000", "--batch", BATCH])
-        .args(["--to", &server.url()])
-        .arg(&input)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    assert!(import(&server, &first, &[]).status().unwrap().success());
+    server.at_rest().await;
+    let mut import = import(&server, &rest, &["--rate", "3000"]);
+    let mut import = import.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     let mut done = 0;
     while done < kills && import.try_wait().unwrap().is_none() {
@@ -89,6 +95,12 @@ async fn kills_during_an_import_lose_and_double_nothing() {
     server.at_rest().await;
     server.kill();
     assert_eq!(verify(&rough), expected, "the present differs from that of a run without kills");
+}
+
+fn import(server: &Server, file: &Path, options: &[&str]) -> Command {
+    let mut command = millrace(&["import", "segment", "--wait", "--to", &server.url()]);
+    command.args(["--batch", &BATCH.to_string()]).args(options).arg(file);
+    command
 }
 
 /// Where chance begins: told, so that it can be given again.

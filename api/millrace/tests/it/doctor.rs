@@ -106,7 +106,7 @@ fn wrong_passwords(fleet: &Fleet) {
     let correct = "correct the user or the password in the URL";
     check(&["--catalog", &another(&catalog)], &[], &fault("catalog", "password authentication failed", correct));
     let secret = "correct the secret key";
-    check(&["--log", &log, "--state", &another(&state)], &[], &fault("state", "in the object store", secret));
+    check(&["--log", &log, "--state", &another(&state)], &[], &fault("state", "cannot write objects in s3://", secret));
     fleet.redis.command(&["CONFIG", "SET", "requirepass", "another"]);
     let refused = online.replacen("://", &format!("://:{SECRET}@"), 1);
     for url in [&online, &refused] {
@@ -140,7 +140,7 @@ fn skewed_clock(folder: &Path, arguments: &[&str]) {
     let unsigned = Wrong {
         store: "state",
         level: "fault",
-        what: "in the object store",
+        what: "cannot write objects in s3://",
         cure: "let a time service set the clocks of both machines",
     };
     check(arguments, &[("LD_PRELOAD", preload), ("SKEW_S", "3600")], &[unsigned]);
