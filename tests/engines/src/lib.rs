@@ -17,6 +17,7 @@ pub mod redis;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use process::Process;
@@ -47,13 +48,23 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// A port of the loopback interface that nobody listens on.
+/// A port of the loopback interface that nobody listens on. Below those that systems give to outgoing connections, of which
+/// one could take it before whoever asked listens; never the same twice in a process, and each process begins elsewhere.
 ///
 /// # Panics
 /// When there is none.
 pub fn free_port() -> u16 {
-    let found = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    found.expect("a test machine has a free port").port()
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(61);
+    (0..COUNT)
+        .filter_map(|_| {
+            let nth = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+            u16::try_from(FIRST + nth).ok()
+        })
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a test machine has a free port")
 }
 
 /// Says that a test is skipped for want of an engine.

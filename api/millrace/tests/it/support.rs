@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use millrace_engines::fleet::Fleet;
+pub(crate) use millrace_engines::free_port;
 use serde_json::{Value, json};
 
 /// The binary under test.
@@ -25,11 +26,6 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     dir: PathBuf,
     http: reqwest::Client,
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A `millrace` command without the variables of the machine it runs on.
