@@ -330,7 +330,7 @@ async fn visible(args: &Args) -> anyhow::Result<()> {
                 }
             }
             if shown.is_none() {
-                let answer = server.get("/v1/feeds/home?viewer=probe-viewer&limit=100").await?;
+                let answer = server.feed("viewer=probe-viewer&limit=100").await?;
                 let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
                 if items.iter().any(|item| item.get("post_id") == Some(&json!(post))) {
                     shown = Some(since(acknowledged));
@@ -399,7 +399,7 @@ async fn feed(args: &Args) -> anyhow::Result<()> {
             let server = server.clone();
             tasks.spawn(async move {
                 let sent = stopwatch_us();
-                let answer = server.get(&format!("/v1/feeds/home?viewer=viewer-{}&limit=20", n % 10)).await?;
+                let answer = server.feed(&format!("viewer=viewer-{}&limit=20", n % 10)).await?;
                 let items = answer.get("items").and_then(Value::as_array).map_or(0, Vec::len);
                 anyhow::Ok((Duration::from_micros(stopwatch_us() - sent), items == 20))
             });

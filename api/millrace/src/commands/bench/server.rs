@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -77,6 +77,17 @@ impl Server {
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         Ok(serde_json::from_slice(&self.bytes(path).await?)?)
+    }
+
+    /// A home feed; `null` where the stores are too slow for one.
+    pub(super) async fn feed(&self, query: &str) -> anyhow::Result<Value> {
+        let url = format!("{}/v1/feeds/home?{query}", self.url);
+        let answer = self.http.get(url).send().await?;
+        match answer.status().as_u16() {
+            200 => Ok(serde_json::from_slice(&answer.bytes().await?)?),
+            503 => Ok(Value::Null),
+            status => bail!("a feed was answered with {status}"),
+        }
     }
 
     /// What it counts of itself.

@@ -175,7 +175,7 @@ async fn load(server: &Arc<Server>, seconds: u64) -> anyhow::Result<(Vec<Duratio
         let (reader, writer) = (server.clone(), server.clone());
         feeds.spawn(async move {
             let sent = stopwatch_us();
-            reader.get("/v1/feeds/home?viewer=reader&limit=20").await?;
+            reader.feed("viewer=reader&limit=20").await?;
             anyhow::Ok(Duration::from_micros(stopwatch_us() - sent))
         });
         appends.spawn(async move {
