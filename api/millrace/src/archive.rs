@@ -42,17 +42,13 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<dyn Warehouse>> 
     match &config.warehouse {
         Backend::Embedded => Ok(embedded(config).await?),
         Backend::Engine { scheme, url } => {
-            let opened: millrace_warehouse::Result<Arc<dyn Warehouse>> = match *scheme {
-                "s3" => match DeltaWarehouse::open_shared(url, DeltaOptions::default()).await {
-                    Ok(delta) => Ok(Arc::new(delta)),
-                    Err(error) => Err(error),
-                },
-                _ => match ClickHouseWarehouse::open(url, ClickHouseOptions::default()).await {
-                    Ok(clickhouse) => Ok(Arc::new(clickhouse)),
-                    Err(error) => Err(error),
-                },
-            };
-            opened.with_context(|| format!("cannot open the warehouse at {}", config.warehouse))
+            let failed = || format!("cannot open the warehouse at {}", config.warehouse);
+            if *scheme == "s3" {
+                let opened = DeltaWarehouse::open_shared(url, DeltaOptions::default()).await;
+                return Ok(Arc::new(opened.with_context(failed)?));
+            }
+            let opened = ClickHouseWarehouse::open(url, ClickHouseOptions::default()).await;
+            Ok(Arc::new(opened.with_context(failed)?))
         }
     }
 }

@@ -113,8 +113,8 @@ fn events_apart(partition: u32, records: Range<Offset>, apart_us: i64) -> Record
     rows.finish()
 }
 
-/// A block of `events` with a row for each record.
-fn block(partition: u32, records: Range<Offset>) -> Block {
+/// A block of `events` with a row for each record: for tests of an adapter beside the laws.
+pub fn block(partition: u32, records: Range<Offset>) -> Block {
     let rows = vec![events(partition, records.clone())];
     Block { source: source(partition), start: records.start, end: records.end, rows }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake_core::kernel::{Action, MetadataExt, StructType, new_metadata};
+use deltalake_core::kernel::{Action, Metadata, MetadataExt, StructType, new_metadata};
 use deltalake_core::{DeltaTableBuilder, DeltaTableError};
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
@@ -188,8 +188,9 @@ impl DeltaTable {
             state: Mutex::default(),
         };
         opened.create().await?;
-        opened.reload().await?;
-        opened.keep_retention().await?;
+        let (state, metadata) = opened.load().await?;
+        *opened.lock() = state;
+        opened.keep_retention(metadata).await?;
         Ok(opened)
     }
 
@@ -199,16 +200,14 @@ impl DeltaTable {
     }
 
     /// Checkpoints forget replaced files after what the table says, so it must say what this process does.
-    async fn keep_retention(&self) -> Result<()> {
-        let delta = self.open_delta().await.map_err(|e| self.unreadable(e))?;
-        let snapshot = delta.snapshot().map_err(|e| self.unreadable(e))?;
-        let mut metadata = snapshot.metadata().clone();
+    async fn keep_retention(&self, found: Metadata) -> Result<()> {
+        let mut metadata = found.clone();
         for (name, value) in self.settings() {
             if metadata.configuration().get(name) != Some(&value) {
                 metadata = metadata.add_config_key(name.to_owned(), value).map_err(|e| self.unreadable(e.into()))?;
             }
         }
-        if metadata == *snapshot.metadata() {
+        if metadata == found {
             return Ok(());
         }
         let info = log::commit_info("SET TBLPROPERTIES", now_ms());
@@ -301,7 +300,7 @@ impl DeltaTable {
 
     /// Reads the whole log.
     async fn reload(&self) -> Result<()> {
-        let mut fresh = self.load().await?;
+        let (mut fresh, _) = self.load().await?;
         let mut state = self.lock();
         if fresh.version >= state.version {
             fresh.keep_held(&state);
@@ -352,7 +351,8 @@ impl DeltaTable {
         log::entry(&[info, Action::Protocol(protocol), Action::Metadata(metadata)])
     }
 
-    async fn load(&self) -> Result<State> {
+    /// What the log adds up to, and what it says of the table.
+    async fn load(&self) -> Result<(State, Metadata)> {
         let delta = self.open_delta().await.map_err(|e| self.unreadable(e))?;
         let snapshot = delta.snapshot().map_err(|e| self.unreadable(e))?;
         self.check_columns(&snapshot.snapshot().arrow_schema())?;
@@ -382,7 +382,7 @@ impl DeltaTable {
             state.garbage.insert(path, garbage);
         }
         self.find_garbage(&mut state).await?;
-        Ok(state)
+        Ok((state, snapshot.metadata().clone()))
     }
 
     /// What stands in the directory is the table's, or was once, or is what an entry that never came would have named.
@@ -435,6 +435,18 @@ impl DeltaTable {
             return Ok(());
         }
         Err(self.corrupt("it has other columns: move it away, and it is built again from the log".to_owned()))
+    }
+
+    /// Where others write too, one of them deletes what nobody named within the retention: files that waited long for their
+    /// entry may be gone. Whoever deletes adds an entry first, so this is asked anew by everybody who was about to.
+    fn check_age(&self, change: &Change) -> Result<()> {
+        let oldest = change.added.iter().map(|file| file.written_ms).min();
+        let age_ms = oldest.map_or(0, |written_ms| now_ms().saturating_sub(written_ms));
+        if self.is_shared() && u128::try_from(age_ms).unwrap_or(0) > self.retention.as_millis() / 2 {
+            let message = format!("a commit to the table {} took too long: it begins again", self.table);
+            return Err(Error::new(ErrorKind::Retry, message));
+        }
+        Ok(())
     }
 
     fn corrupt(&self, what: String) -> Error {
@@ -498,20 +510,6 @@ impl Writer<'_> {
         }
         let message = format!("others write to the table {} all the time: try again", table.table);
         Err(Error::new(ErrorKind::Retry, message))
-    }
-}
-
-impl DeltaTable {
-    /// Where others write too, one of them deletes what nobody named within the retention: files that waited long for their
-    /// entry may be gone. Whoever deletes adds an entry first, so this is asked anew by everybody who was about to.
-    fn check_age(&self, change: &Change) -> Result<()> {
-        let oldest = change.added.iter().map(|file| file.written_ms).min();
-        let age_ms = oldest.map_or(0, |written_ms| now_ms().saturating_sub(written_ms));
-        if self.is_shared() && u128::try_from(age_ms).unwrap_or(0) > self.retention.as_millis() / 2 {
-            let message = format!("a commit to the table {} took too long: it begins again", self.table);
-            return Err(Error::new(ErrorKind::Retry, message));
-        }
-        Ok(())
     }
 }
 

@@ -14,14 +14,12 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use millrace_delta::{DeltaOptions, DeltaWarehouse, QueryOptions};
 use millrace_engines::minio;
-use millrace_events::Topic;
 use millrace_objects::Target;
 use millrace_objects::object_store::memory::InMemory;
 use millrace_objects::object_store::path::Path;
 use millrace_objects::object_store::{ObjectStore, ObjectStoreExt};
-use millrace_warehouse::conformance::Harness;
-use millrace_warehouse::tables::{EventRow, EventsBuilder};
-use millrace_warehouse::{Block, ErrorKind, NamedQuery, Params, Source, Table, Warehouse};
+use millrace_warehouse::conformance::{Harness, block};
+use millrace_warehouse::{ErrorKind, NamedQuery, Params, Table, Warehouse};
 
 use gate::Gate;
 
@@ -38,33 +36,6 @@ async fn open(store: &Arc<InMemory>, retention: Duration) -> DeltaWarehouse {
 
 async fn open_on(store: Arc<dyn ObjectStore>, retention: Duration) -> DeltaWarehouse {
     DeltaWarehouse::on(target(store), DeltaOptions { retention, ..DeltaOptions::default() }).await.unwrap()
-}
-
-fn block(partition: u32, records: Range<u64>) -> Block {
-    let source = Source { generation: 1, topic: Topic::Actions, partition };
-    let mut rows = EventsBuilder::with_capacity(8);
-    for offset in records.clone() {
-        rows.push(EventRow {
-            message_id: &offset.to_string(),
-            source: "web",
-            event: "post_viewed",
-            actor_id: "ada",
-            user_id: None,
-            anonymous_id: None,
-            post_id: None,
-            target_id: None,
-            tag: None,
-            slate: None,
-            event_time: 1_706_745_590_000_000,
-            ingest_time: 0,
-            properties: "{}",
-            context: "{}",
-            topic: "actions",
-            partition,
-            offset,
-        });
-    }
-    Block { source, start: records.start, end: records.end, rows: vec![rows.finish()] }
 }
 
 async fn commit(warehouse: &DeltaWarehouse, partition: u32, records: Range<u64>) -> Result<(), ErrorKind> {
