@@ -14,7 +14,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 binary=${1:-${CARGO_TARGET_DIR:-$here/../target}/release/millrace}
 port=${PORT:-18180} kills=${KILLS:-5} archive_kills=${ARCHIVE_KILLS:-50}
 scratch=$(mktemp -d)
-server=
 
 fail() {
     printf 'acceptance: %s\n' "$2" >&2
@@ -22,30 +21,12 @@ fail() {
 }
 [ -x "$binary" ] || fail 2 "no binary at $binary: build it, or give its path"
 
-export MILLRACE_TO=http://127.0.0.1:$port MILLRACE_DATA_DIR=$scratch/data
-# For the server and for everyone who reads its log here.
-MILLRACE_ADMIN_TOKEN=acceptance-$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
-export MILLRACE_ADMIN_TOKEN
-start() {
-    "$binary" up --listen "127.0.0.1:$port" --clock replay >>"$scratch/up.log" 2>&1 &
-    server=$!
-    for _ in $(seq 300); do
-        if "$binary" status >/dev/null 2>&1 || [ $? -eq 1 ]; then return; fi
-        kill -0 "$server" 2>/dev/null || { cat "$scratch/up.log" >&2; fail 2 "millrace up ended; its output is above"; }
-        sleep 0.1
-    done
-    fail 2 "not ready within 30 seconds"
-}
-# Waits, so that the next start finds the port and the directory free.
-stop() {
-    if [ -z "$server" ]; then return; fi
-    kill "-$1" "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
-    server=
-}
+export MILLRACE_DATA_DIR=$scratch/data
+ready_within_s=30
+# shellcheck source=tests/platform.sh
+. "$here/platform.sh"
 trap 'stop KILL; rm -rf "$scratch"' EXIT
 
-step() { printf '\n== %s\n' "$*"; }
 recount() { "$here/recount/recount.py" --data "$MILLRACE_REAL_DATA/gharchive" "$@" || fail $? "the recount says so"; }
 # The queries, the closed windows and the tables, against the files.
 archive() {
@@ -54,7 +35,6 @@ archive() {
     "${python:-python3}" "$here/recount/warehouse.py" --data "$MILLRACE_REAL_DATA/gharchive" "${with[@]}" ||
         fail $? "the recount of the archive says so"
 }
-import() { "$binary" import gharchive "${files[@]}" --wait || fail 1 "the import did not end well"; }
 
 python=
 if [ "${READERS:-1}" = 0 ]; then

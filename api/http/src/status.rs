@@ -29,8 +29,19 @@ pub struct StatusReport {
     /// How far the archive is; absent when it does not run here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warehouse: Option<WarehouseStatus>,
+    /// Whether the online store has what the log says; absent where it is in the data directory, which does not forget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineStatus>,
     /// Everything that was acknowledged is visible everywhere, in queries too.
     pub caught_up: bool,
+}
+
+/// How the online store is, as far as the process that was asked knows. A loss is noticed within a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OnlineStatus {
+    /// False while it cannot be reached, and from when it lost what it held until it was filled again from the log: feeds and
+    /// counters may lack what is older then.
+    pub whole: bool,
 }
 
 /// How far the archive is.

@@ -222,7 +222,7 @@ pub(crate) async fn flush_when_quiet(collector: Arc<Collector>, embedded: Arc<Em
 /// What this process knows about itself.
 pub(crate) struct Status {
     log: Arc<dyn EventLog>,
-    online: Arc<dyn OnlineStore>,
+    online: Online,
     pub(crate) board: Option<Board>,
     archiver: Option<Arc<Archiver>>,
 }
@@ -230,6 +230,27 @@ pub(crate) struct Status {
 #[async_trait]
 impl StatusSource for Status {
     async fn status(&self) -> StatusReport {
+        let mut report = self.applied_report().await;
+        report.online = self.online.status();
+        report.caught_up &= report.online.is_none_or(|online| online.whole);
+        report
+    }
+}
+
+impl Status {
+    /// The status of these stores and of the jobs that run on them here, if any do.
+    pub(crate) fn new(stores: &Stores, jobs: Option<&Jobs>, archiver: Option<Arc<Archiver>>) -> Self {
+        Self {
+            log: stores.log.clone(),
+            online: stores.online.clone(),
+            board: jobs.map(|jobs| jobs.board.clone()),
+            archiver,
+        }
+    }
+
+    /// The report, of which `caught_up` says whether everything in the log is applied; whether the online store still has it
+    /// is another question.
+    async fn applied_report(&self) -> StatusReport {
         let mut report = StatusReport { caught_up: true, ..StatusReport::default() };
         // A log that leaves one question open leaves all open, each as long as it may.
         let mut is_told = true;
@@ -269,18 +290,6 @@ impl StatusSource for Status {
         }
         report
     }
-}
-
-impl Status {
-    /// The status of these stores and of the jobs that run on them here, if any do.
-    pub(crate) fn new(stores: &Stores, jobs: Option<&Jobs>, archiver: Option<Arc<Archiver>>) -> Self {
-        Self {
-            log: stores.log.clone(),
-            online: stores.online.store(),
-            board: jobs.map(|jobs| jobs.board.clone()),
-            archiver,
-        }
-    }
 
     /// How far each partition of `topic` is that a job reads: by the board, and where another process works on it, by what
     /// that one writes online.
@@ -291,7 +300,7 @@ impl Status {
         let mut found: Vec<_> = here.into_iter().map(|of| (of, board[&of].clone())).collect();
         if !elsewhere.is_empty() {
             let keys: Vec<_> = elsewhere.iter().map(|of| views::progress_key(*of)).collect();
-            let told = self.online.get(&keys).await.unwrap_or_else(|error| {
+            let told = self.online.store().get(&keys).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "how far others are cannot be read");
                 vec![None; keys.len()]
             });
@@ -315,11 +324,11 @@ impl Status {
         true
     }
 
-    /// Waits until everything in the log is applied.
+    /// Waits until everything in the log is applied, whether or not the online store still has it.
     pub(crate) async fn caught_up(&self) -> anyhow::Result<()> {
         let mut failing = 0;
         loop {
-            let status = self.status().await;
+            let status = self.applied_report().await;
             if status.caught_up {
                 return Ok(());
             }

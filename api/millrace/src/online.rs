@@ -7,11 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use millrace_embedded::Embedded;
 use millrace_feature_store::{FjallOnlineStore, OnlineStore};
+use millrace_http::OnlineStatus;
 use millrace_log::EventLog;
 use millrace_pipelines::runner::Board;
 use millrace_redis::{RedisOnlineStore, RedisOptions};
 
 use crate::assemble::worked_partitions;
+use crate::commands::client::note;
 use crate::commands::verify::Scratch;
 use crate::config::{Backend, Config};
 
@@ -45,6 +47,32 @@ impl Online {
             Self::Embedded(store) => store.clone(),
             Self::Redis(store) => store.clone(),
         }
+    }
+}
+
+impl Online {
+    /// How it is; `None` where nothing can be lost.
+    pub(crate) fn status(&self) -> Option<OnlineStatus> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Redis(store) => {
+                let state = store.state();
+                Some(OnlineStatus { whole: state.connected && !state.lost })
+            }
+        }
+    }
+
+    /// Fills it from the log when it has lost what it held, for a command that works without a server.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or the log cannot be replayed.
+    pub(crate) async fn fill(&self, config: &Config, log: &Arc<dyn EventLog>) -> anyhow::Result<()> {
+        let Self::Redis(store) = self else { return Ok(()) };
+        while store.connect().await?.lost {
+            note("the online store has lost what it held: filling it from the log");
+            refill(store, config, log).await?;
+        }
+        Ok(())
     }
 }
 

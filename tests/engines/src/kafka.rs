@@ -111,12 +111,19 @@ impl Kafka {
             fs::write(&file, lines + &secure_lines + more).expect("a test machine has room for a file");
             format(&java, &jars, &file, &scram);
             let heap = format!("{HEAP_MB}m");
-            let arguments =
-                [&format!("-Xmx{heap}"), &format!("-Xms{heap}"), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-                    .map(ToString::to_string)
-                    .into_iter()
-                    .chain(["-cp".to_owned(), jars.clone(), "kafka.Kafka".to_owned(), file.display().to_string()])
-                    .collect();
+            // Native libraries are unpacked there, and nobody else removes them.
+            let scratch = format!("-Djava.io.tmpdir={}", folder.display());
+            let arguments = [
+                &format!("-Xmx{heap}"),
+                &format!("-Xms{heap}"),
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                &scratch,
+            ]
+            .map(ToString::to_string)
+            .into_iter()
+            .chain(["-cp".to_owned(), jars.clone(), "kafka.Kafka".to_owned(), file.display().to_string()])
+            .collect();
             // One node is not ready before the others are: they are waited for together.
             process.start(&java, arguments, || true);
             cluster.nodes.push(Node { process, port: *port });

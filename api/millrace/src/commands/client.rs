@@ -300,6 +300,9 @@ pub(crate) struct Status {
     /// How far the archive is, where one runs.
     #[serde(default)]
     pub(crate) warehouse: Option<millrace_http::WarehouseStatus>,
+    /// Whether the online store has what the log says, where it can lose it.
+    #[serde(default)]
+    pub(crate) online: Option<millrace_http::OnlineStatus>,
     /// Everything acknowledged is visible everywhere.
     pub(crate) caught_up: bool,
 }

@@ -21,7 +21,7 @@ use crate::jobs::Jobs;
 #[derive(ClapArgs, Clone, Debug)]
 #[command(
     after_help = "Without --to the data directory is opened directly; stop the server first. Jobs that are behind are\n\
-    first brought to the end of the log, as a start would.\n\n\
+    first brought to the end of the log, as a start would, and an online store that lost what it held is filled.\n\n\
     Exit codes: 0 equal · 1 different, the first difference is named · 2 could not run\n\n\
     Example: millrace verify --data-dir ./data --json"
 )]
@@ -70,6 +70,7 @@ pub(crate) async fn offline(config: &Config) -> anyhow::Result<Report> {
     let archiver = archive::start(&stores, &mut jobs, warehouse.clone(), archived);
     let status = Status::new(&stores, Some(&jobs), Some(archiver));
     status.caught_up().await?;
+    stores.online.fill(config, &stores.log).await?;
     let ends = status.applied();
     jobs.stop().await;
     note("replaying every job from the first record");
