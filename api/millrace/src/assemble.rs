@@ -37,13 +37,15 @@ const FLUSH_GRACE: Duration = Duration::from_secs(3);
 /// How long nothing must come in before it is called quiet.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// How often idle partitions of `actions` are told the time.
+/// How often idle partitions of `actions` are told the time, and it is looked whether anything came.
 const TICK: Duration = Duration::from_secs(1);
-
-/// After so many ticks without an event between them...
-const QUIET_TICKS: u32 = 60;
-/// ...only one of so many is sent.
-const QUIET_TICK_EVERY: u32 = 10;
+/// For each so many partitions they are told as often less: a tick goes from every partition to every partition of three
+/// topics, and 64 of them would tell each other the time 12,288 times a second.
+const TICK_PARTITIONS: u32 = 16;
+/// When nothing has come for so long...
+const NIGHT_AFTER: Duration = Duration::from_secs(60);
+/// ...they are told only so often.
+const NIGHT_TICK: Duration = Duration::from_secs(10);
 
 /// How long the log may take to say how far a partition goes, for somebody who wants to know now.
 const TELL_MAX: Duration = Duration::from_secs(2);
@@ -177,24 +179,32 @@ pub(crate) fn ranker(online: Arc<dyn OnlineStore>, partitions: u32) -> Arc<Ranke
     Arc::new(Ranker::new(online, partitions, options))
 }
 
-/// Ticks idle partitions until it is dropped: every second, and after a quiet minute every ten, because each tick is told
-/// to every partition of every topic, and a night without events would fill the disk with the time.
-pub(crate) async fn tick(collector: Arc<Collector>) {
+/// Ticks idle partitions until it is dropped: every second, seldom where there are many of them, and after a quiet minute
+/// every ten, because a night without events would fill the disk with the time.
+pub(crate) async fn tick(collector: Arc<Collector>, partitions: u32) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut seen, mut quiet) = (0, 0_u32);
+    let (mut seen, mut since_event, mut since_tick) = (0, Duration::ZERO, Duration::MAX);
     loop {
         every.tick().await;
         let accepted = collector.counters().accepted;
-        quiet = if accepted == seen { quiet.saturating_add(1) } else { 0 };
+        since_event = if accepted == seen { since_event.saturating_add(TICK) } else { Duration::ZERO };
         seen = accepted;
-        if quiet > QUIET_TICKS && !quiet.is_multiple_of(QUIET_TICK_EVERY) {
+        since_tick = since_tick.saturating_add(TICK);
+        if since_tick < tick_every(partitions, since_event) {
             continue;
         }
+        since_tick = Duration::ZERO;
         if let Err(error) = collector.tick_idle().await {
             tracing::debug!(%error, "a tick could not be appended; the next one says the same");
         }
     }
+}
+
+/// How often idle partitions are told the time, when nothing has come for so long.
+fn tick_every(partitions: u32, since_event: Duration) -> Duration {
+    let usual = TICK * partitions.div_ceil(TICK_PARTITIONS).max(1);
+    if since_event > NIGHT_AFTER { usual.max(NIGHT_TICK) } else { usual }
 }
 
 /// After a burst, when nothing was accepted for a while, writes what is in memory into tables: once per quiet time. It
@@ -379,4 +389,17 @@ impl Readiness for Status {
 /// True when the role runs here.
 pub(crate) fn runs(config: &Config, role: Role) -> bool {
     config.roles.contains(&role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_partitions_and_a_quiet_night_are_told_the_time_less_often() {
+        let (busy, quiet) = (Duration::ZERO, Duration::from_secs(61));
+        let seconds = |partitions, since_event| tick_every(partitions, since_event).as_secs();
+        assert_eq!([1, 4, 16, 17, 64].map(|partitions| seconds(partitions, busy)), [1, 1, 1, 2, 4]);
+        assert_eq!([4, 64, 1024].map(|partitions| seconds(partitions, quiet)), [10, 10, 64]);
+    }
 }

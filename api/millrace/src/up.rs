@@ -137,7 +137,7 @@ impl Platform {
         };
         let quiet = assemble::flush_when_quiet(collector.clone(), stores.embedded.clone());
         let helpers = vec![
-            tokio::spawn(assemble::tick(collector.clone())),
+            tokio::spawn(assemble::tick(collector.clone(), stores.log.partitions())),
             tokio::spawn(quiet),
             tokio::spawn(decisions.clone().follow(collector.clone(), slates)),
         ];

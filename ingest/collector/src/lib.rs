@@ -191,8 +191,8 @@ impl Collector {
     }
 
     /// Moves the clock of every partition of `actions` that got too little since the last call to tell the time by itself.
-    /// Where nothing came since the last tick and the time is still the same, there is nothing to tell. To be called every
-    /// second.
+    /// Where nothing came since the last tick and the time is still the same, there is nothing to tell. To be called
+    /// every second or few.
     ///
     /// # Errors
     /// When the log cannot take the ticks; the next call tries again.

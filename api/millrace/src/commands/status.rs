@@ -74,7 +74,9 @@ fn table(status: &Status) -> Vec<String> {
         lines.push(String::new());
     }
     if status.online.is_some_and(|online| !online.whole) {
-        lines.push("the online store is away, or is filled from the log: feeds and counters may lack something".to_owned());
+        lines.push(
+            "the online store is away, or is filled from the log: feeds and counters may lack something".to_owned(),
+        );
     }
     lines.push(match status.caught_up {
         true => "caught up: everything acknowledged is visible everywhere".to_owned(),

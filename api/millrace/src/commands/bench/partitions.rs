@@ -14,6 +14,8 @@ use crate::commands::client::say;
 const PARTITIONS: u32 = 64;
 /// How long a platform that has started may take to settle before it counts as idle.
 const SETTLE: Duration = Duration::from_secs(3);
+/// And so much longer for each partition: a broker is busy for a while with the files of new ones.
+const SETTLE_EACH: Duration = Duration::from_millis(400);
 
 /// The numbers of partitions that are tried: powers of two up to `max`.
 fn counts(max: u32) -> impl Iterator<Item = u32> {
@@ -39,7 +41,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
 
         let place = Place::fresh(args)?.with_partitions(count);
         let server = Arc::new(Server::start(&place, "collector,pipelines,api").await?);
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(SETTLE + SETTLE_EACH * count).await;
         let meter = Meter::start(args, server.process())?;
         tokio::time::sleep(Duration::from_secs(args.seconds)).await;
         let idle = meter.read()?;
