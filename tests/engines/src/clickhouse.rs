@@ -20,6 +20,9 @@ const PASSWORD_IN_URL: &str = "s3cret%2F%40%3A%25%3F";
 
 const CURE: &str = "run scripts/engines/clickhouse.sh, or set MILLRACE_TEST_CLICKHOUSE_URL";
 
+/// The front of it.
+const SERVER: &str = include_str!("../clickhouse_server.py");
+
 /// A ClickHouse to test against.
 #[derive(Debug)]
 pub struct ClickHouse {
@@ -51,7 +54,8 @@ impl ClickHouse {
         }
         let mut process = Process::new("clickhouse");
         let port = free_port();
-        let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("clickhouse_server.py");
+        let server = process.folder().join("server.py");
+        std::fs::write(&server, SERVER).expect("a test machine has room for a file");
         let data = process.folder().join("data");
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let arguments = vec![text(&server), port.to_string(), text(&data), USER.to_owned(), PASSWORD.to_owned()];

@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::{
@@ -9,8 +9,7 @@ use super::*;
 use crate::ErrorKind;
 
 fn files() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("queries");
-    let subjects = std::fs::read_dir(root).unwrap().map(|subject| subject.unwrap().path());
+    let subjects = std::fs::read_dir("queries").unwrap().map(|subject| subject.unwrap().path());
     let files = subjects.flat_map(|subject| std::fs::read_dir(subject).unwrap());
     files.map(|file| file.unwrap().path()).collect()
 }
