@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends events with the real Segment SDKs to a running server and checks what arrived.
+# Sends events with the real SDKs of Segment, RudderStack and PostHog to a running server and checks what arrived.
 #
 #   tests/sdk/run.sh [URL] [WRITE_KEY] [ADMIN_TOKEN]
 #
@@ -13,8 +13,8 @@ export MILLRACE_TO=${1:-${MILLRACE_TO:-http://127.0.0.1:8080}}
 export MILLRACE_WRITE_KEY=${2:-${MILLRACE_WRITE_KEY:-dev}}
 export MILLRACE_ADMIN_TOKEN=${3:-${MILLRACE_ADMIN_TOKEN:-}}
 
-python_sdk=segment-analytics-python==2.4.0
-node_sdk=@segment/analytics-node@3.1.0
+python_sdks=(segment-analytics-python==2.4.0 rudder-sdk-python==2.1.9 posthog==7.91.1)
+node_sdks=(@segment/analytics-node@3.1.0 posthog-node@5.70.0)
 cache=${MILLRACE_CACHE:-$HOME/.cache/millrace-sdk}
 
 fail() {
@@ -24,24 +24,26 @@ fail() {
 
 # A mark is written last, so that an installation that was cut short is made again.
 install_python() {
-    [ -e "$cache/python/$python_sdk.ok" ] && return
+    local mark="$cache/python/${python_sdks[*]}.ok"
+    [ -e "$mark" ] && return
     command -v python3 >/dev/null || fail "python3 is not there"
-    echo "installing $python_sdk into $cache/python"
+    echo "installing ${python_sdks[*]} into $cache/python"
     rm -rf "$cache/python"
     python3 -m venv "$cache/python" || fail "cannot make a Python environment: install the venv module"
-    "$cache/python/bin/pip" install --quiet --disable-pip-version-check "$python_sdk" || fail "cannot install $python_sdk"
-    touch "$cache/python/$python_sdk.ok"
+    "$cache/python/bin/pip" install --quiet --disable-pip-version-check "${python_sdks[@]}" || fail "cannot install ${python_sdks[*]}"
+    touch "$mark"
 }
 
 install_node() {
-    local mark="$cache/node/${node_sdk//\//_}.ok"
+    local names=${node_sdks[*]}
+    local mark="$cache/node/${names//\//_}.ok"
     [ -e "$mark" ] && return
     command -v npm >/dev/null || fail "node and npm are not there"
-    echo "installing $node_sdk into $cache/node"
+    echo "installing $names into $cache/node"
     rm -rf "$cache/node"
     mkdir -p "$cache/node"
     echo '{"name":"millrace-sdk-tests","private":true}' >"$cache/node/package.json"
-    (cd "$cache/node" && npm install --silent --no-audit --no-fund "$node_sdk") || fail "cannot install $node_sdk"
+    (cd "$cache/node" && npm install --silent --no-audit --no-fund "${node_sdks[@]}") || fail "cannot install $names"
     touch "$mark"
 }
 
@@ -52,6 +54,12 @@ install_node
 code=0
 # The worse of two results: could not run before failed before passed.
 note() { if [ "$1" -gt "$code" ]; then code=$1; fi; }
-"$cache/python/bin/python" "$here/segment_python.py" || note $?
-MILLRACE_SDK_DIR="$cache/node" node "$here/segment_node.mjs" || note $?
+export PYTHONDONTWRITEBYTECODE=1 MILLRACE_SDK_DIR="$cache/node"
+python() { "$cache/python/bin/python" "$here/$1.py" || note $?; }
+python segment_python
+MILLRACE_SDK=rudder python segment_python
+python posthog_python
+for sdk in segment posthog; do
+    node "$here/${sdk}_node.mjs" || note $?
+done
 exit "$code"

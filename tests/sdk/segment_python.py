@@ -1,145 +1,25 @@
 #!/usr/bin/env python3
 """segment-analytics-python, unmodified, against a running server: six calls, gzip, and retries that count once.
 
-tests/sdk/run.sh sets up the SDK and calls this. Exit codes: 0 passed, 1 failed, 2 could not run.
+With `rudder` in MILLRACE_SDK the same with rudder-sdk-python, which has the same calls. tests/sdk/run.sh sets up the SDKs and
+calls this. Exit codes: 0 passed, 1 failed, 2 could not run.
 """
 
-import argparse
-import http.client
-import http.server
-import json
 import os
 import sys
-import threading
-import time
-import urllib.parse
 import uuid
 
+SDK = os.environ.get("MILLRACE_SDK", "segment")
 try:
-    from segment.analytics.client import Client
+    if SDK == "rudder":
+        from rudderstack.analytics.client import Client
+    else:
+        from segment.analytics.client import Client
 except ImportError:
-    print("the Segment SDK is not there: run tests/sdk/run.sh", file=sys.stderr)
+    print(f"the SDK of {SDK} is not there: run tests/sdk/run.sh", file=sys.stderr)
     sys.exit(2)
 
-WAIT_SECONDS = 30
-PAGE = 1000
-
-
-class Failed(Exception):
-    pass
-
-
-def check(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
-class Platform:
-    """What the server says, for comparison. Reads only what was appended since this object was made."""
-
-    def __init__(self, url, admin_token, api_token):
-        self.at = urllib.parse.urlsplit(url)
-        self.admin_token = admin_token
-        self.api_token = api_token
-        self.places = {p: held["end"] for p, held in self.json("/v1/status")["log"]["actions"].items()}
-        self.records = []
-
-    def get(self, path, token):
-        connection = http.client.HTTPConnection(self.at.hostname, self.at.port or 80, timeout=15)
-        try:
-            connection.request("GET", path, headers={"Authorization": "Bearer " + token} if token else {})
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-        check(response.status == 200, f"GET {path}: {response.status} {body[:200]!r}")
-        return response, body
-
-    def json(self, path):
-        return json.loads(self.get(path, self.api_token)[1])
-
-    def read_on(self):
-        """Everything in `actions` since the start, ticks left out."""
-        for partition in self.places:
-            while True:
-                at = self.places[partition]
-                path = f"/v1/log/actions?partition={partition}&from={at}&limit={PAGE}"
-                response, body = self.get(path, self.admin_token)
-                self.records += [r for r in map(json.loads, body.splitlines()) if r["type"] != "tick"]
-                self.places[partition] = int(response.headers["x-millrace-next-offset"])
-                if self.places[partition] <= at:
-                    break
-        return self.records
-
-    def with_id(self, message_id):
-        return [r for r in self.read_on() if r.get("message_id") == message_id]
-
-    def engagement(self, post):
-        """The counters, once everything sent so far is visible."""
-        until(lambda: self.json("/v1/status")["caught_up"], "the jobs catch up")
-        return self.json(f"/v1/posts/{urllib.parse.quote(post, safe='')}/engagement")
-
-
-def until(true, what):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not true():
-        check(time.monotonic() < deadline, f"waited {WAIT_SECONDS} s for: {what}")
-        time.sleep(0.05)
-
-
-class FlakyProxy:
-    """Hands requests on to the server. The first `times` answers are lost on the way back, after the server took the batch.
-
-    mode "drop": the connection is closed instead of an answer; "503": a 503 instead; "503-wait": the same with Retry-After.
-    """
-
-    def __init__(self, url, mode, times=1):
-        at = urllib.parse.urlsplit(url)
-        left = [times]
-        self.requests = []
-        proxy = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                proxy.requests.append(dict(self.headers))
-                server = http.client.HTTPConnection(at.hostname, at.port or 80, timeout=15)
-                server.request("POST", self.path, body, dict(self.headers))
-                response = server.getresponse()
-                status, answer, after = response.status, response.read(), response.headers.get("Retry-After")
-                server.close()
-                if left[0] > 0:
-                    left[0] -= 1
-                    if mode == "drop":
-                        self.close_connection = True
-                        self.connection.close()
-                        return
-                    status, answer = 503, b'{"code":"unavailable","message":"the answer was lost"}'
-                    after = "1" if mode == "503-wait" else None
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                if after:
-                    self.send_header("Retry-After", after)
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+from support import FlakyProxy, Platform, arguments, check, run as run_tests
 
 
 def sent_by(args, url, gzip, calls):
@@ -220,34 +100,9 @@ def a_retry_counts_once(args, gzip, mode, times):
     check((totals["comments"], totals["shares"]) == (20, 1), f"comments and shares are {totals}, not 20 and 1")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    env = os.environ
-    parser.add_argument("--to", default=env.get("MILLRACE_TO", "http://127.0.0.1:8080"))
-    parser.add_argument("--write-key", default=env.get("MILLRACE_WRITE_KEY", "dev"))
-    parser.add_argument("--admin-token", default=env.get("MILLRACE_ADMIN_TOKEN", ""))
-    parser.add_argument("--api-token", default=env.get("MILLRACE_API_TOKEN", ""))
-    args = parser.parse_args()
-    tests = [("six calls", lambda gzip: six_calls(args, gzip))]
-    for mode, times in [("drop", 1), ("drop", 3), ("503", 2), ("503-wait", 1)]:
-        name = f"a retry counts once ({mode}, {times} answers lost)"
-        tests.append((name, lambda gzip, mode=mode, times=times: a_retry_counts_once(args, gzip, mode, times)))
-    failed = 0
-    for name, test in tests:
-        for gzip in (False, True):
-            label = f"segment-python: {name}{', gzip' if gzip else ''}"
-            try:
-                test(gzip)
-                print(f"ok      {label}", flush=True)
-            except Failed as why:
-                failed += 1
-                print(f"FAILED  {label}: {why}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(run_tests(f"{SDK}-python", arguments(__doc__), six_calls, a_retry_counts_once))
     except OSError as error:
-        print(f"segment-python: cannot reach the server: {error}", file=sys.stderr)
+        print(f"{SDK}-python: cannot reach the server: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-//! The Segment HTTP Tracking API.
+//! The doors for events: the Segment HTTP Tracking API, and PostHog's capture.
 
 use axum::body::HttpBody;
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
@@ -16,6 +16,9 @@ use crate::metrics::Started;
 /// What SDKs compare with, to the byte in some tests of theirs.
 const SUCCESS: &str = r#"{"success":true}"#;
 
+/// What PostHog's SDKs look for.
+const CAPTURED: &str = r#"{"status":1}"#;
+
 /// How many events of a request went to `dead-letters`, when any did: in a header, because the body is fixed.
 const REJECTED: &str = "x-millrace-rejected";
 
@@ -26,41 +29,60 @@ pub(crate) struct Door {
     route: &'static str,
     /// `None` where the body is thrown away.
     call: Option<Call>,
+    /// The body of an answer that all is well.
+    success: &'static str,
 }
 
 impl Door {
+    const fn on(route: &'static str, call: Call) -> Self {
+        let success = if matches!(call, Call::Capture) { CAPTURED } else { SUCCESS };
+        Self { route, call: Some(call), success }
+    }
+
+    /// Whether its clients send half of what was too large again, after 413.
+    fn halves(self) -> bool {
+        self.success == CAPTURED
+    }
+
     /// Which call comes through it.
     pub(crate) fn call(self) -> Option<Call> {
         self.call
     }
 }
 
-/// The doors under `/v1/`, long and short names.
+/// The doors, under long and short names.
 pub(crate) const DOORS: &[(&str, Door)] = &[
-    ("track", Door { route: "/v1/track", call: Some(Call::Track) }),
-    ("identify", Door { route: "/v1/identify", call: Some(Call::Identify) }),
-    ("page", Door { route: "/v1/page", call: Some(Call::Page) }),
-    ("screen", Door { route: "/v1/screen", call: Some(Call::Screen) }),
-    ("group", Door { route: "/v1/group", call: Some(Call::Group) }),
-    ("alias", Door { route: "/v1/alias", call: Some(Call::Alias) }),
-    ("batch", Door { route: "/v1/batch", call: Some(Call::Batch) }),
-    ("import", Door { route: "/v1/batch", call: Some(Call::Batch) }),
-    ("t", Door { route: "/v1/track", call: Some(Call::Track) }),
-    ("i", Door { route: "/v1/identify", call: Some(Call::Identify) }),
-    ("p", Door { route: "/v1/page", call: Some(Call::Page) }),
-    ("s", Door { route: "/v1/screen", call: Some(Call::Screen) }),
-    ("g", Door { route: "/v1/group", call: Some(Call::Group) }),
-    ("a", Door { route: "/v1/alias", call: Some(Call::Alias) }),
-    ("b", Door { route: "/v1/batch", call: Some(Call::Batch) }),
+    ("/v1/track", Door::on("/v1/track", Call::Track)),
+    ("/v1/identify", Door::on("/v1/identify", Call::Identify)),
+    ("/v1/page", Door::on("/v1/page", Call::Page)),
+    ("/v1/screen", Door::on("/v1/screen", Call::Screen)),
+    ("/v1/group", Door::on("/v1/group", Call::Group)),
+    ("/v1/alias", Door::on("/v1/alias", Call::Alias)),
+    ("/v1/batch", Door::on("/v1/batch", Call::Batch)),
+    ("/v1/import", Door::on("/v1/batch", Call::Batch)),
+    ("/v1/t", Door::on("/v1/track", Call::Track)),
+    ("/v1/i", Door::on("/v1/identify", Call::Identify)),
+    ("/v1/p", Door::on("/v1/page", Call::Page)),
+    ("/v1/s", Door::on("/v1/screen", Call::Screen)),
+    ("/v1/g", Door::on("/v1/group", Call::Group)),
+    ("/v1/a", Door::on("/v1/alias", Call::Alias)),
+    ("/v1/b", Door::on("/v1/batch", Call::Batch)),
     // The browser SDK's metrics about itself.
-    ("m", Door { route: "/v1/m", call: None }),
+    ("/v1/m", Door { route: "/v1/m", call: None, success: SUCCESS }),
+    ("/batch", Door::on("/batch", Call::Capture)),
+    ("/capture", Door::on("/capture", Call::Capture)),
+    ("/e", Door::on("/e", Call::Capture)),
+    ("/i/v0/e", Door::on("/i/v0/e", Call::Capture)),
+    ("/track", Door::on("/track", Call::Capture)),
+    ("/engage", Door::on("/engage", Call::Capture)),
+    // PostHog's recordings of sessions.
+    ("/s", Door { route: "/s", call: None, success: CAPTURED }),
 ];
 
 /// The door of a path, with or without a slash at its end.
 pub(crate) fn door(path: &str) -> Option<Door> {
-    let name = path.strip_prefix("/v1/")?;
-    let name = name.strip_suffix('/').unwrap_or(name);
-    DOORS.iter().find(|(known, _)| *known == name).map(|(_, door)| *door)
+    let path = path.strip_suffix('/').unwrap_or(path);
+    DOORS.iter().find(|(known, _)| *known == path).map(|(_, door)| *door)
 }
 
 /// Answers what came through `door`: 200 when all of it is durable.
@@ -72,7 +94,10 @@ where
     let response = if request.method() == Method::OPTIONS {
         cors::preflight(request.headers())
     } else {
-        accept(shared, door, request).await.unwrap_or_else(ApiError::into_response)
+        let accepted = accept(shared, door, request).await;
+        accepted
+            .map_err(|error| if door.halves() { error.halved() } else { error })
+            .unwrap_or_else(ApiError::into_response)
     };
     started.answered(door.route, response.status());
     response
@@ -98,7 +123,7 @@ where
         rejected = shared.state.collector.collect(call, request).await?.rejected;
     }
     drop(share);
-    let mut response = SUCCESS.into_response();
+    let mut response = door.success.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if rejected > 0 {
         response.headers_mut().insert(REJECTED, HeaderValue::from(rejected));

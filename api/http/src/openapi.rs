@@ -33,7 +33,7 @@ use crate::routes;
     components(schemas(Problem<'static>)),
     modifiers(&Security, &Ingest, &Described),
     tags(
-        (name = "ingest", description = "The Segment HTTP Tracking API"),
+        (name = "ingest", description = "The Segment HTTP Tracking API, and PostHog's capture"),
         (name = "feeds", description = "What to show"),
         (name = "posts", description = "Posts and their counters"),
         (name = "trends", description = "What rises against its own past"),
@@ -78,13 +78,17 @@ struct Ingest;
 
 impl Modify for Ingest {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        for (name, door) in DOORS {
+        for (path, door) in DOORS {
             let problem = || {
                 let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
                 ResponseBuilder::new().content("application/json", content).build()
             };
             let accepted = ResponseBuilder::new().content("application/json", ContentBuilder::new().build()).build();
-            let schema = if matches!(door.call(), Some(Call::Batch)) { batch() } else { event() };
+            let schema = match door.call() {
+                Some(Call::Batch) => batch(),
+                Some(Call::Capture) => captured(),
+                _ => event(),
+            };
             let body = RequestBodyBuilder::new()
                 .description(Some("JSON, whatever the content type says; gzip allowed"))
                 .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
@@ -92,16 +96,17 @@ impl Modify for Ingest {
             let write_key = SecurityRequirement::new::<_, [String; 0], String>("write_key", []);
             let operation = OperationBuilder::new()
                 .tag("ingest")
-                .operation_id(Some(format!("ingest_{name}")))
+                .operation_id(Some(format!("ingest{}", path.replace('/', "_"))))
                 .summary(Some("Takes events in; 200 when they are durable in the log."))
                 .request_body(Some(body))
                 .response("200", accepted)
                 .response("400", problem())
                 .response("401", problem())
+                .response("413", problem())
                 .response("503", problem())
                 .securities(Some([SecurityRequirement::default(), write_key]))
                 .build();
-            openapi.paths.paths.insert(format!("/v1/{name}"), PathItem::new(HttpMethod::Post, operation));
+            openapi.paths.paths.insert((*path).to_owned(), PathItem::new(HttpMethod::Post, operation));
         }
     }
 }
@@ -130,6 +135,22 @@ fn batch() -> Object {
         .schema_type(Type::Object)
         .property("batch", ArrayBuilder::new().items(event()))
         .required("batch")
+        .build()
+}
+
+/// PostHog's: one of them, or an object that holds several. A list of them is taken too.
+fn captured() -> Object {
+    let object = || ObjectBuilder::new().schema_type(Type::Object);
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    object()
+        .property("api_key", text())
+        .property("event", text())
+        .property("distinct_id", text())
+        .property("uuid", text())
+        .property("timestamp", text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+        .property("properties", object())
+        .property("batch", ArrayBuilder::new().items(object()))
+        .property("sent_at", text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
         .build()
 }
 

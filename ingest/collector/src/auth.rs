@@ -47,7 +47,7 @@ impl Keys {
         match write_key {
             None | Some("") => Err(Refusal::new(
                 Code::MissingWriteKey,
-                "no write key: send it as the user name of HTTP Basic, or as `writeKey` in the body",
+                "no write key: send it as the user name of HTTP Basic, or in the body as `writeKey`, with PostHog's SDKs as `api_key`",
             )),
             Some(key) => self.find(key.as_bytes()),
         }

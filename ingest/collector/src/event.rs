@@ -13,6 +13,7 @@ use crate::body::is_deeper_than;
 use crate::bounds::{Bounds, EVENT_NAME_BYTES_MAX};
 use crate::encode::{DeadLetterRef, EnvelopeRef, Message as _};
 use crate::json::{Fields, Pairs, Raw, merge};
+use crate::posthog;
 use crate::properties::{Typed, typed};
 use crate::refusal::{Reason, Rejection};
 use crate::time::{Stamps, time};
@@ -68,6 +69,17 @@ impl Records<'_> {
         }
     }
 
+    /// Adds one event of PostHog's: to `actions`, or to `dead-letters`.
+    pub(crate) fn add_captured(&mut self, event: &str, shared: &Shared<'_>) {
+        let done = self.check_object(event).and_then(|()| self.check_shape(event, 0)).and_then(|()| {
+            let (kind, fields) = posthog::call(event)?;
+            self.accept(kind, &fields, shared)
+        });
+        if let Err(rejection) = done {
+            self.reject(event, &rejection);
+        }
+    }
+
     /// Adds a call that came alone, already parsed.
     pub(crate) fn add_single(&mut self, kind: Kind, fields: &Fields<'_>, event: &str) {
         let done = self.check_shape(event, 0).and_then(|()| self.accept(kind, fields, &Shared::none()));
@@ -90,14 +102,19 @@ impl Records<'_> {
     }
 
     fn parse_and_accept(&mut self, event: &str, shared: &Shared<'_>) -> Result<(), Rejection> {
-        if !event.starts_with('{') {
-            return Err(Rejection::new(Reason::NotAnObject, "an event must be a JSON object"));
-        }
+        self.check_object(event)?;
         self.check_shape(event, shared.context.as_ref().map_or(0, |(context, _)| context.as_str().len()))?;
         let fields: Fields<'_> = serde_json::from_str(event)
             .map_err(|e| Rejection::new(Reason::InvalidJson, format!("the event cannot be read: {e}")))?;
         let kind = kind(fields.kind)?;
         self.accept(kind, &fields, shared)
+    }
+
+    fn check_object(&self, event: &str) -> Result<(), Rejection> {
+        if event.starts_with('{') {
+            return Ok(());
+        }
+        Err(Rejection::new(Reason::NotAnObject, "an event must be a JSON object"))
     }
 
     /// Bounds that hold whatever the event is. `merged_bytes` is what its batch adds to it.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// One JSON value as sent, valid and without white space around it. Never `null`: that counts as absent.
@@ -246,7 +246,8 @@ impl<'de> Visitor<'de> for BatchVisitor {
     }
 }
 
-struct Events<'a>(Vec<&'a str>);
+/// The elements of a list, still as text.
+pub(crate) struct Events<'a>(pub(crate) Vec<&'a str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Events<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -271,6 +272,58 @@ impl<'de> Visitor<'de> for EventsVisitor {
             events.push(event.get());
         }
         Ok(Events(events))
+    }
+}
+
+/// The values of the named fields of an object, in the order of the names. A field sent twice counts as sent last.
+pub(crate) fn pick<'a, const N: usize>(json: &'a str, names: &[&str; N]) -> serde_json::Result<[Option<Raw<'a>>; N]> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let picked = deserializer.deserialize_map(PickVisitor(names))?;
+    deserializer.end()?;
+    Ok(picked)
+}
+
+struct PickVisitor<'n, const N: usize>(&'n [&'n str; N]);
+
+impl<'de, const N: usize> Visitor<'de> for PickVisitor<'_, N> {
+    type Value = [Option<Raw<'de>>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut picked = [None; N];
+        while let Some(nth) = map.next_key_seed(Nth(self.0))? {
+            match nth {
+                Some(nth) => picked[nth] = map.next_value()?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(picked)
+    }
+}
+
+/// Reads a name as its place among these.
+struct Nth<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Nth<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Nth<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|known| *known == name))
     }
 }
 

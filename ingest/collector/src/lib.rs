@@ -14,6 +14,7 @@ mod counters;
 mod encode;
 mod event;
 mod json;
+mod posthog;
 mod properties;
 mod refusal;
 mod time;
@@ -40,6 +41,7 @@ use counters::Counters;
 use encode::{EnvelopeRef, Message as _};
 use event::{Records, Shared};
 use json::{BatchBody, Fields};
+use posthog::CaptureBody;
 use refusal::Code;
 use time::Stamps;
 
@@ -60,6 +62,8 @@ pub enum Call {
     Alias,
     /// Several of them at once.
     Batch,
+    /// One or several events of PostHog's, in any of its shapes.
+    Capture,
 }
 
 impl Call {
@@ -77,7 +81,7 @@ impl Call {
         })
     }
 
-    /// What a call that comes alone is; `None` for a batch.
+    /// What a call that comes alone is; `None` for what may hold several.
     fn kind(self) -> Option<Kind> {
         Some(match self {
             Call::Track => Kind::Track,
@@ -86,7 +90,7 @@ impl Call {
             Call::Screen => Kind::Screen,
             Call::Group => Kind::Group,
             Call::Alias => Kind::Alias,
-            Call::Batch => return None,
+            Call::Batch | Call::Capture => return None,
         })
     }
 }
@@ -307,9 +311,10 @@ impl Collector {
         let header_source = keys.by_header(authorization.as_deref())?;
         let body = self.unpack(call, body, content_encoding.as_deref())?;
         let text = body::text(&body)?;
-        let records = match call.kind() {
-            Some(kind) => self.single(kind, text, header_source, &keys)?,
-            None => self.batch(text, header_source, &keys)?,
+        let records = match (call.kind(), call) {
+            (Some(kind), _) => self.single(kind, text, header_source, &keys)?,
+            (None, Call::Capture) => self.capture(text, header_source, &keys)?,
+            (None, _) => self.batch(text, header_source, &keys)?,
         };
         let accepted = count(records.accepted());
         let rejected = records.rejected.clone();
@@ -323,9 +328,12 @@ impl Collector {
         }
         let (bytes_max, too_large) = match call {
             Call::Batch => (batch_bytes_max, Code::BatchTooLarge),
+            // Its SDKs send up to a hundred events of any size at once, and drop what is refused.
+            Call::Capture => (body_bytes_max, Code::BatchTooLarge),
             _ => (event_bytes_max, Code::EventTooLarge),
         };
-        body::unpack(body, encoding, bytes_max.min(body_bytes_max), too_large)
+        let body = body::unpack(body, encoding, bytes_max.min(body_bytes_max), too_large)?;
+        if call == Call::Capture { posthog::unwrap_form(body) } else { Ok(body) }
     }
 
     fn single<'c>(
@@ -364,11 +372,32 @@ impl Collector {
         Ok(records)
     }
 
-    fn check_batch(&self, body: &BatchBody<'_>, events: &[&str]) -> Result<(), Refusal> {
-        let Bounds { events_per_batch_max, merged_bytes_max, .. } = self.bounds;
-        if events.len() > events_per_batch_max {
+    fn capture<'c>(&'c self, text: &str, source: Option<&'c str>, keys: &'c Keys) -> Result<Records<'c>, Refusal> {
+        let body = CaptureBody::read(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
+        let source = match source {
+            Some(source) => source,
+            None => keys.by_body(body.token()?.as_deref())?,
+        };
+        self.check_count(body.events.len())?;
+        let mut records = self.records(source, body.events.len(), text.len());
+        let shared = Shared::of_batch(body.sent_at, None, &records.stamps).unwrap_or_else(Shared::none);
+        for event in &body.events {
+            records.add_captured(event, &shared);
+        }
+        Ok(records)
+    }
+
+    fn check_count(&self, events: usize) -> Result<(), Refusal> {
+        let Bounds { events_per_batch_max, .. } = self.bounds;
+        if events > events_per_batch_max {
             return Err(Refusal::new(Code::TooManyEvents, format!("a batch may hold {events_per_batch_max} events")));
         }
+        Ok(())
+    }
+
+    fn check_batch(&self, body: &BatchBody<'_>, events: &[&str]) -> Result<(), Refusal> {
+        let Bounds { merged_bytes_max, .. } = self.bounds;
+        self.check_count(events.len())?;
         let context_bytes = body.context.map_or(0, |context| context.as_str().len());
         if context_bytes.saturating_mul(events.len()) > merged_bytes_max {
             let message = format!(

@@ -24,14 +24,14 @@ impl Clock for Wall {
 }
 
 /// A collector before a log in memory.
-struct Door {
+pub(crate) struct Door {
     collector: Collector,
     log: ToyLog,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Door {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Arc::new(Wall(AtomicI64::new(micros(NOW)))), Bounds::default())
     }
 
@@ -51,7 +51,7 @@ impl Door {
         self.request(call, request)
     }
 
-    fn request(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
+    pub(crate) fn request(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
         self.runtime.block_on(self.collector.collect(call, request))
     }
 
@@ -62,14 +62,14 @@ impl Door {
     }
 
     /// What is in `actions`, in the order of their message ids.
-    fn envelopes(&self) -> Vec<Envelope> {
+    pub(crate) fn envelopes(&self) -> Vec<Envelope> {
         let decoded = |(_, record): (u32, Record)| decode::<Envelope>("envelope", record.value).unwrap();
         let mut envelopes: Vec<Envelope> = self.records(Topic::Actions).into_iter().map(decoded).collect();
         envelopes.sort_by(|a, b| a.message_id.cmp(&b.message_id));
         envelopes
     }
 
-    fn only(&self) -> Envelope {
+    pub(crate) fn only(&self) -> Envelope {
         let mut envelopes = self.envelopes();
         assert_eq!(envelopes.len(), 1, "{:?}", self.letters());
         envelopes.remove(0)
@@ -85,7 +85,7 @@ impl Door {
         ticks
     }
 
-    fn letters(&self) -> Vec<DeadLetter> {
+    pub(crate) fn letters(&self) -> Vec<DeadLetter> {
         let decoded = |(_, record): (u32, Record)| decode::<DeadLetter>("dead letter", record.value).unwrap();
         self.records(Topic::DeadLetters).into_iter().map(decoded).collect()
     }

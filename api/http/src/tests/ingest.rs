@@ -12,18 +12,25 @@ use crate::ingest::DOORS;
 const EVENT: &str =
     r#"{"event":"Post Liked","userId":"ann","previousId":"a","groupId":"g","properties":{"post_id":"p"}}"#;
 
+/// What posthog-python sends.
+const CAPTURED: &str = r#"{"api_key":"wk","batch":[{"event":"post_liked","distinct_id":"ann","uuid":"018f","properties":{"post_id":"p"}}]}"#;
+
 #[tokio::test]
 async fn every_door_answers_exactly_the_same_with_and_without_a_slash() {
     let harness = Harness::new();
     let mut taken = 0;
-    for (name, _) in DOORS {
-        for path in [format!("/v1/{name}"), format!("/v1/{name}/"), format!("/v1/{name}?x=1")] {
+    for (door, _) in DOORS {
+        for path in [(*door).to_owned(), format!("{door}/"), format!("{door}?x=1")] {
             let batch = format!(r#"{{"batch":[{EVENT}]}}"#).replace(r#"{"event""#, r#"{"type":"track","event""#);
-            let is_batch = matches!(*name, "batch" | "b" | "import");
-            let answer = harness.post(&path, if is_batch { batch } else { EVENT.to_owned() }).await;
-            assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, r#"{"success":true}"#), "{path}");
+            let (body, success) = match *door {
+                "/v1/batch" | "/v1/b" | "/v1/import" => (batch, r#"{"success":true}"#),
+                door if door.starts_with("/v1/") => (EVENT.to_owned(), r#"{"success":true}"#),
+                _ => (CAPTURED.to_owned(), r#"{"status":1}"#),
+            };
+            let answer = harness.post(&path, body).await;
+            assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, success), "{path}");
             assert_eq!(answer.header("content-type"), "application/json");
-            taken += usize::from(*name != "m");
+            taken += usize::from(!matches!(*door, "/v1/m" | "/s"));
         }
     }
     assert_eq!(harness.records(Topic::Actions), taken);
@@ -52,6 +59,16 @@ async fn what_real_clients_send_is_taken() {
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, r#"{"success":true}"#));
     }
     assert_eq!(harness.records(Topic::Actions), 3);
+}
+
+#[tokio::test]
+async fn what_posthog_finds_too_large_it_is_told_to_halve() {
+    let harness = Harness::new();
+    for body in [vec![b' '; BODY_BYTES_MAX + 1], format!("[{}]", ["{}"; 2_501].join(",")).into_bytes()] {
+        assert_eq!(harness.post("/batch/", body.clone()).await.status, 413);
+    }
+    assert_eq!(harness.post("/v1/batch", vec![b' '; BODY_BYTES_MAX + 1]).await.status, 400);
+    assert_eq!(harness.post("/batch/", "{").await.status, 400);
 }
 
 #[tokio::test]

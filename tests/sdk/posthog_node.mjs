@@ -1,0 +1,90 @@
+// posthog-node, unmodified, against a running server: its calls, which it compresses, and retries that count once.
+//
+// tests/sdk/run.sh sets up the SDK and calls this. Exit codes: 0 passed, 1 failed, 2 could not run.
+
+import { randomUUID } from 'node:crypto'
+import { Platform, WAIT_MS, check, flakyProxy, load, run as runTests, to, writeKey } from './support.mjs'
+
+const { PostHog } = load('posthog-node')
+
+async function sentBy(host, gzip, calls) {
+  const client = new PostHog(writeKey, { host, flushAt: 100, flushInterval: 60_000, disableCompression: !gzip, fetchRetryDelay: 200 })
+  const errors = []
+  client.on('error', (error) => errors.push(error))
+  calls(client)
+  await client.shutdown(WAIT_MS)
+  check(errors.length === 0, `the SDK reports ${errors}`)
+}
+
+async function everyCall(gzip) {
+  const run = randomUUID().slice(0, 12)
+  const platform = await Platform.now()
+  const [user, author, post] = [`reader-${run}`, `author-${run}`, `post-${run}`]
+  const ids = Object.fromEntries(['created', 'liked', 'viewed', 'page', 'screen'].map((name) => [name, randomUUID()]))
+  await sentBy(to, gzip, (client) => {
+    const capture = (event, distinctId, properties, name) => client.capture({ distinctId, event, properties, uuid: ids[name] })
+    capture('Post Created', author, { post_id: post, text: 'hello', tags: ['sdk'] }, 'created')
+    capture('postLiked', user, { post_id: post }, 'liked')
+    capture('Post Viewed', user, { post_id: post, dwell_ms: 1200 }, 'viewed')
+    capture('$pageview', user, { $current_url: 'https://example.com/start' }, 'page')
+    capture('$screen', user, { $screen_name: 'Home' }, 'screen')
+    client.identify({ distinctId: user, properties: { plan: 'free', name: 'Zoë' } })
+    client.groupIdentify({ groupType: 'team', groupKey: `team-${run}`, properties: { size: 3 }, distinctId: user })
+    client.alias({ distinctId: user, alias: `anon-${run}` })
+  })
+  const expected = {
+    created: ['track', author, 'post_created'],
+    liked: ['track', user, 'post_liked'],
+    viewed: ['track', user, 'post_viewed'],
+    page: ['page', user],
+    screen: ['screen', user],
+  }
+  for (const [name, [type, who, event]] of Object.entries(expected)) {
+    const records = await platform.withId(ids[name])
+    check(records.length === 1, `${name} is in the log ${records.length} times`)
+    const [record] = records
+    check(record.type === type, `${name} came in as ${record.type}`)
+    check((record.user_id || undefined) === who, `${name} is by ${record.user_id}`)
+    check(event === undefined || record.event === event, `${name} is called ${record.event}`)
+  }
+  const mine = (await platform.readOn()).filter((record) => JSON.stringify(record).includes(run))
+  const only = (type) => mine.filter((record) => record.type === type)
+  check(mine.length === 8, `${mine.length} records came of eight calls`)
+  check(only('identify').length === 1 && only('identify')[0].user_id === user, 'identify came in once')
+  check(only('group').length === 1 && only('group')[0].group_id === `team-${run}`, 'the group came in once')
+  check(only('alias').length === 1 && only('alias')[0].previous_id === `anon-${run}`, 'the alias came in once')
+  const { author_id, totals } = await platform.engagement(post)
+  check(author_id === author, `the author is ${author_id}`)
+  const counts = [totals.likes, totals.views, totals.unique_viewers]
+  check(counts.join() === '1,1,1', `likes, views and unique viewers are ${counts}`)
+}
+
+async function aRetryCountsOnce(gzip, mode, times) {
+  const run = randomUUID().slice(0, 12)
+  const platform = await Platform.now()
+  const post = `post-${run}`
+  const ids = Array.from({ length: 22 }, () => randomUUID())
+  const proxy = await flakyProxy(mode, times)
+  try {
+    await sentBy(proxy.url, gzip, (client) => {
+      const author = `author-${run}`
+      client.capture({ distinctId: author, event: 'post_created', properties: { post_id: post, text: 'hello' }, uuid: ids[0] })
+      for (let n = 1; n <= 20; n++) {
+        const properties = { post_id: post, text: 'x' }
+        client.capture({ distinctId: `reader-${run}-${n % 5}`, event: 'post_commented', properties, uuid: ids[n] })
+      }
+      client.capture({ distinctId: author, event: 'post_shared', properties: { post_id: post }, uuid: ids[21] })
+    })
+  } finally {
+    await proxy.close()
+  }
+  check(proxy.seen.requests > times, `the SDK sent ${proxy.seen.requests} requests: no retry took place`)
+  const copies = []
+  for (const id of ids) copies.push((await platform.withId(id)).length)
+  check(Math.min(...copies) >= 1, `an event is missing from the log: ${copies}`)
+  check(Math.max(...copies) >= 1 + times, `the log holds no duplicate, so this proved nothing: ${copies}`)
+  const { totals } = await platform.engagement(post)
+  check(totals.comments === 20 && totals.shares === 1, `comments and shares are ${totals.comments} and ${totals.shares}, not 20 and 1`)
+}
+
+await runTests('posthog-node', { calls: everyCall, retries: aRetryCountsOnce, packings: [false, true] })

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""posthog for Python, unmodified, against a running server: its calls, gzip, and retries that count once.
+
+tests/sdk/run.sh sets up the SDK and calls this. Exit codes: 0 passed, 1 failed, 2 could not run.
+"""
+
+import sys
+import uuid
+
+try:
+    from posthog import Posthog
+except ImportError:
+    print("PostHog's SDK is not there: run tests/sdk/run.sh", file=sys.stderr)
+    sys.exit(2)
+
+from support import FlakyProxy, Platform, arguments, check, run as run_tests
+
+
+def sent_by(args, url, gzip, calls):
+    """Runs `calls` with a client and waits until the client says that all is delivered."""
+    errors = []
+    client = Posthog(
+        args.write_key, host=url, gzip=gzip, flush_interval=0.2, on_error=lambda error, batch: errors.append(error), max_retries=10
+    )
+    calls(client)
+    client.flush()
+    client.shutdown()
+    check(not errors, f"the SDK reports {errors}")
+
+
+def every_call(args, gzip):
+    run = uuid.uuid4().hex[:12]
+    platform = Platform(args.to, args.admin_token, args.api_token)
+    user, author, post = f"reader-{run}", f"author-{run}", f"post-{run}"
+    ids = {name: str(uuid.uuid4()) for name in ("created", "liked", "viewed", "page", "screen", "known")}
+
+    def calls(client):
+        def capture(event, who, properties, name):
+            client.capture(event, distinct_id=who, properties=properties, uuid=ids[name])
+
+        capture("Post Created", author, {"post_id": post, "text": "hello", "tags": ["sdk"]}, "created")
+        capture("postLiked", user, {"post_id": post}, "liked")
+        capture("Post Viewed", user, {"post_id": post, "dwell_ms": 1200}, "viewed")
+        capture("$pageview", user, {"$current_url": "https://example.com/start"}, "page")
+        capture("$screen", user, {"$screen_name": "Home"}, "screen")
+        capture("$identify", user, {"$anon_distinct_id": f"anon-{run}", "$set": {"name": "Zoë"}}, "known")
+        client.set(distinct_id=user, properties={"plan": "free"})
+        client.group_identify("team", f"team-{run}", {"size": 3}, distinct_id=user)
+        client.alias(f"anon-{run}", user)
+
+    sent_by(args, args.to, gzip, calls)
+    expected = {
+        "created": ("track", author, "post_created"),
+        "liked": ("track", user, "post_liked"),
+        "viewed": ("track", user, "post_viewed"),
+        "page": ("page", user, None),
+        "screen": ("screen", user, None),
+        "known": ("identify", user, None),
+    }
+    for name, (kind, who, event) in expected.items():
+        found = platform.with_id(ids[name])
+        check(len(found) == 1, f"{name} is in the log {len(found)} times")
+        record = found[0]
+        check(record["type"] == kind, f"{name} came in as {record['type']}")
+        check((record.get("user_id") or None) == who, f"{name} is by {record.get('user_id')}")
+        check(event is None or record["event"] == event, f"{name} is called {record.get('event')}")
+    check(platform.with_id(ids["known"])[0]["anonymous_id"] == f"anon-{run}", "the anonymous id is kept")
+    mine = [r for r in platform.read_on() if run in str(r)]
+    by_type = lambda kind: [r for r in mine if r["type"] == kind]
+    check(len(mine) == 9, f"{len(mine)} records came of nine calls")
+    check(len(by_type("identify")) == 2, "identify and set came in once each")
+    check([r["group_id"] for r in by_type("group")] == [f"team-{run}"], "the group came in once")
+    check(len(by_type("alias")) == 1 and by_type("alias")[0]["previous_id"], "the alias came in once")
+    counters = platform.engagement(post)
+    totals = counters["totals"]
+    check(counters["author_id"] == author, f"the author is {counters['author_id']}")
+    check((totals["likes"], totals["views"], totals["unique_viewers"]) == (1, 1, 1), f"the counters are {totals}")
+
+
+def a_retry_counts_once(args, gzip, mode, times):
+    run = uuid.uuid4().hex[:12]
+    platform = Platform(args.to, args.admin_token, args.api_token)
+    author, post = f"author-{run}", f"post-{run}"
+    ids = [str(uuid.uuid4()) for _ in range(22)]
+
+    def calls(client):
+        client.capture("post_created", distinct_id=author, properties={"post_id": post, "text": "hello"}, uuid=ids[0])
+        for n in range(1, 21):
+            properties = {"post_id": post, "text": "x"}
+            client.capture("post_commented", distinct_id=f"reader-{run}-{n % 5}", properties=properties, uuid=ids[n])
+        client.capture("post_shared", distinct_id=author, properties={"post_id": post}, uuid=ids[21])
+
+    with FlakyProxy(args.to, mode, times) as proxy:
+        sent_by(args, proxy.url, gzip, calls)
+    check(len(proxy.requests) > times, f"the SDK sent {len(proxy.requests)} requests: no retry took place")
+    if gzip:
+        check(all(r.get("Content-Encoding") == "gzip" for r in proxy.requests), "every request was compressed")
+    copies = [len(platform.with_id(message_id)) for message_id in ids]
+    check(min(copies) >= 1, f"an event is missing from the log: {copies}")
+    check(max(copies) >= 1 + times, f"the log holds no duplicate, so this proved nothing: {copies}")
+    totals = platform.engagement(post)["totals"]
+    check((totals["comments"], totals["shares"]) == (20, 1), f"comments and shares are {totals}, not 20 and 1")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run_tests("posthog-python", arguments(__doc__), every_call, a_retry_counts_once))
+    except OSError as error:
+        print(f"posthog-python: cannot reach the server: {error}", file=sys.stderr)
+        sys.exit(2)
