@@ -14,7 +14,7 @@ export MILLRACE_WRITE_KEY=${2:-${MILLRACE_WRITE_KEY:-dev}}
 export MILLRACE_ADMIN_TOKEN=${3:-${MILLRACE_ADMIN_TOKEN:-}}
 
 python_sdks=(segment-analytics-python==2.4.0 rudder-sdk-python==2.1.9 posthog==7.91.1)
-node_sdks=(@segment/analytics-node@3.1.0 posthog-node@5.70.0)
+node_sdks=(@segment/analytics-node@3.1.0 @rudderstack/rudder-sdk-node@3.0.13 posthog-node@5.70.0)
 cache=${MILLRACE_CACHE:-$HOME/.cache/millrace-sdk}
 
 fail() {
@@ -55,11 +55,11 @@ code=0
 # The worse of two results: could not run before failed before passed.
 note() { if [ "$1" -gt "$code" ]; then code=$1; fi; }
 export PYTHONDONTWRITEBYTECODE=1 MILLRACE_SDK_DIR="$cache/node"
-python() { "$cache/python/bin/python" "$here/$1.py" || note $?; }
-python segment_python
-MILLRACE_SDK=rudder python segment_python
-python posthog_python
-for sdk in segment posthog; do
-    node "$here/${sdk}_node.mjs" || note $?
+# RudderStack's SDKs have the calls of Segment's.
+for sdk in segment rudder posthog; do
+    export MILLRACE_SDK=$sdk
+    script=${sdk/rudder/segment}
+    "$cache/python/bin/python" "$here/${script}_python.py" || note $?
+    node "$here/${script}_node.mjs" || note $?
 done
 exit "$code"

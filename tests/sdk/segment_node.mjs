@@ -1,24 +1,43 @@
-// @segment/analytics-node, unmodified, against a running server: six calls, and retries that count once.
+// @segment/analytics-node, unmodified, against a running server: six calls, and retries that count once. With `rudder` in
+// MILLRACE_SDK the same with @rudderstack/rudder-sdk-node, which has the same calls.
 //
-// tests/sdk/run.sh sets up the SDK and calls this.
-// The SDK itself never compresses: the gzip runs hand it a fetch that does, which is a setting of its own.
+// tests/sdk/run.sh sets up the SDKs and calls this.
+// Segment's never compresses: the gzip runs hand it a fetch that does, which is a setting of its own.
 // Exit codes: 0 passed, 1 failed, 2 could not run.
 
 import { randomUUID } from 'node:crypto'
 import { gzipSync } from 'node:zlib'
 import { Platform, WAIT_MS, check, flakyProxy, load, run as runTests, to, writeKey } from './support.mjs'
 
-const { Analytics } = load('@segment/analytics-node')
+const sdk = process.env.MILLRACE_SDK ?? 'segment'
 
 const zipped = (url, init) =>
   fetch(url, { ...init, headers: { ...init.headers, 'Content-Encoding': 'gzip' }, body: gzipSync(init.body) })
 
-async function sentBy(host, gzip, calls) {
+async function bySegment(host, gzip, calls) {
+  const { Analytics } = load('@segment/analytics-node')
   const analytics = new Analytics({ writeKey, host, flushAt: 100, ...(gzip ? { httpClient: zipped } : {}) })
   const errors = []
   analytics.on('error', (error) => errors.push(error.reason ?? error))
   calls(analytics)
   await analytics.closeAndFlush({ timeout: WAIT_MS })
+  return errors
+}
+
+async function byRudder(host, gzip, calls) {
+  const Analytics = load('@rudderstack/rudder-sdk-node')
+  const errors = []
+  const options = { dataPlaneUrl: host, flushAt: 100, logLevel: 'none', errorHandler: (error) => errors.push(error) }
+  const analytics = new Analytics(writeKey, { ...options, gzip })
+  calls(analytics)
+  // The first call is on its way alone; the rest waits for this.
+  await new Promise((done) => analytics.flush(done))
+  await analytics.pendingFlush
+  return errors
+}
+
+async function sentBy(host, gzip, calls) {
+  const errors = await (sdk === 'rudder' ? byRudder : bySegment)(host, gzip, calls)
   check(errors.length === 0, `the SDK reports ${errors}`)
 }
 
@@ -95,4 +114,4 @@ async function aRetryCountsOnce(gzip, mode, times) {
   check(totals.comments === 20 && totals.shares === 1, `comments and shares are ${totals.comments} and ${totals.shares}, not 20 and 1`)
 }
 
-await runTests('segment-node', { calls: sixCalls, retries: aRetryCountsOnce, packings: [false, true] })
+await runTests(`${sdk}-node`, { calls: sixCalls, retries: aRetryCountsOnce, packings: [false, true] })
