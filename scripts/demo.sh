@@ -38,7 +38,7 @@ free_port() {
 
 server=
 stop_server() {
-    if [ -z "$server" ]; then return; fi
+    if [ -z "$server" ]; then return 0; fi
     local code=0
     kill -TERM "$server" 2>/dev/null || true
     wait "$server" || code=$?

@@ -21,7 +21,8 @@ start() {
 
 # Waits, so that the next start finds the port and the directory free.
 stop() {
-    if [ -z "$server" ]; then return; fi
+    # Without the 0 it would be the status that a trap was called with, and end the trap.
+    if [ -z "$server" ]; then return 0; fi
     kill "-$1" "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
     server=
