@@ -3,7 +3,7 @@
 // tests/sdk/run.sh sets up the SDK and calls this. Exit codes: 0 passed, 1 failed, 2 could not run.
 
 import { randomUUID } from 'node:crypto'
-import { Platform, WAIT_MS, check, flakyProxy, load, run as runTests, to, writeKey } from './support.mjs'
+import { Platform, WAIT_MS, check, load, run as runTests, to, writeKey } from './support.mjs'
 
 const { PostHog } = load('posthog-node')
 
@@ -59,32 +59,6 @@ async function everyCall(gzip) {
   check(counts.join() === '1,1,1', `likes, views and unique viewers are ${counts}`)
 }
 
-async function aRetryCountsOnce(gzip, mode, times) {
-  const run = randomUUID().slice(0, 12)
-  const platform = await Platform.now()
-  const post = `post-${run}`
-  const ids = Array.from({ length: 22 }, () => randomUUID())
-  const proxy = await flakyProxy(mode, times)
-  try {
-    await sentBy(proxy.url, gzip, (client) => {
-      const author = `author-${run}`
-      client.capture({ distinctId: author, event: 'post_created', properties: { post_id: post, text: 'hello' }, uuid: ids[0] })
-      for (let n = 1; n <= 20; n++) {
-        const properties = { post_id: post, text: 'x' }
-        client.capture({ distinctId: `reader-${run}-${n % 5}`, event: 'post_commented', properties, uuid: ids[n] })
-      }
-      client.capture({ distinctId: author, event: 'post_shared', properties: { post_id: post }, uuid: ids[21] })
-    })
-  } finally {
-    await proxy.close()
-  }
-  check(proxy.seen.requests > times, `the SDK sent ${proxy.seen.requests} requests: no retry took place`)
-  const copies = []
-  for (const id of ids) copies.push((await platform.withId(id)).length)
-  check(Math.min(...copies) >= 1, `an event is missing from the log: ${copies}`)
-  check(Math.max(...copies) >= 1 + times, `the log holds no duplicate, so this proved nothing: ${copies}`)
-  const { totals } = await platform.engagement(post)
-  check(totals.comments === 20 && totals.shares === 1, `comments and shares are ${totals.comments} and ${totals.shares}, not 20 and 1`)
-}
+const track = (client, distinctId, event, properties, uuid) => client.capture({ distinctId, event, properties, uuid })
 
-await runTests('posthog-node', { calls: everyCall, retries: aRetryCountsOnce, packings: [false, true] })
+await runTests('posthog-node', { calls: everyCall, sentBy, track })

@@ -7,7 +7,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { gzipSync } from 'node:zlib'
-import { Platform, WAIT_MS, check, flakyProxy, load, run as runTests, to, writeKey } from './support.mjs'
+import { Platform, WAIT_MS, check, load, run as runTests, to, writeKey } from './support.mjs'
 
 const sdk = process.env.MILLRACE_SDK ?? 'segment'
 
@@ -88,30 +88,6 @@ async function sixCalls(gzip) {
   check(counts.join() === '1,1,1', `likes, views and unique viewers are ${counts}`)
 }
 
-async function aRetryCountsOnce(gzip, mode, times) {
-  const run = randomUUID().slice(0, 12)
-  const platform = await Platform.now()
-  const post = `post-${run}`
-  const proxy = await flakyProxy(mode, times)
-  try {
-    await sentBy(proxy.url, gzip, (analytics) => {
-      analytics.track({ userId: `author-${run}`, event: 'post_created', properties: { post_id: post, text: 'hello' }, messageId: `${run}-0` })
-      for (let n = 1; n <= 20; n++) {
-        const properties = { post_id: post, text: 'x' }
-        analytics.track({ userId: `reader-${run}-${n % 5}`, event: 'post_commented', properties, messageId: `${run}-${n}` })
-      }
-      analytics.track({ userId: `author-${run}`, event: 'post_shared', properties: { post_id: post }, messageId: `${run}-21` })
-    })
-  } finally {
-    await proxy.close()
-  }
-  check(proxy.seen.requests > times, `the SDK sent ${proxy.seen.requests} requests: no retry took place`)
-  const copies = []
-  for (let n = 0; n <= 21; n++) copies.push((await platform.withId(`${run}-${n}`)).length)
-  check(Math.min(...copies) >= 1, `an event is missing from the log: ${copies}`)
-  check(Math.max(...copies) >= 1 + times, `the log holds no duplicate, so this proved nothing: ${copies}`)
-  const { totals } = await platform.engagement(post)
-  check(totals.comments === 20 && totals.shares === 1, `comments and shares are ${totals.comments} and ${totals.shares}, not 20 and 1`)
-}
+const track = (client, userId, event, properties, messageId) => client.track({ userId, event, properties, messageId })
 
-await runTests(`${sdk}-node`, { calls: sixCalls, retries: aRetryCountsOnce, packings: [false, true] })
+await runTests(`${sdk}-node`, { calls: sixCalls, sentBy, track })
