@@ -144,6 +144,7 @@ impl From<Refusal> for ApiError {
         let status = match refusal.kind {
             RefusalKind::Unauthorized => StatusCode::UNAUTHORIZED,
             RefusalKind::Malformed | RefusalKind::TooLarge => StatusCode::BAD_REQUEST,
+            RefusalKind::Limited => StatusCode::TOO_MANY_REQUESTS,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self { retry_after_s: refusal.retry_after_s, ..Self::new(status, refusal.code, refusal.message) }

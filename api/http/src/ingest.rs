@@ -11,6 +11,7 @@ use crate::api::Shared;
 use crate::body::{self, Held};
 use crate::cors;
 use crate::error::ApiError;
+use crate::limits::Asked;
 use crate::metrics::Started;
 
 /// What SDKs compare with, to the byte in some tests of theirs.
@@ -86,15 +87,15 @@ pub(crate) fn door(path: &str) -> Option<Door> {
 }
 
 /// Answers what came through `door`: 200 when all of it is durable.
-pub(crate) async fn answer<B>(shared: &Shared, door: Door, request: Request<B>) -> Response
+pub(crate) async fn answer<B>(shared: &Shared, door: Door, asked: &Asked<'_>, request: Request<B>) -> Response
 where
-    B: HttpBody<Data = Bytes> + Unpin,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
 {
     let started = Started::now();
     let response = if request.method() == Method::OPTIONS {
         cors::preflight(request.headers())
     } else {
-        let accepted = accept(shared, door, request).await;
+        let accepted = accept(shared, door, asked, request).await;
         accepted
             .map_err(|error| if door.halves() { error.halved() } else { error })
             .unwrap_or_else(ApiError::into_response)
@@ -103,14 +104,19 @@ where
     response
 }
 
-async fn accept<B>(shared: &Shared, door: Door, request: Request<B>) -> Result<Response, ApiError>
+async fn accept<B>(shared: &Shared, door: Door, asked: &Asked<'_>, request: Request<B>) -> Result<Response, ApiError>
 where
-    B: HttpBody<Data = Bytes> + Unpin,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
 {
     if request.method() != Method::POST {
         return Err(ApiError::method_not_allowed(Some("POST, OPTIONS")));
     }
     let (parts, body) = request.into_parts();
+    let may_come = asked.check_address().and_then(|()| shared.has_room(body::declared(&parts.headers).unwrap_or(0)));
+    if let Err(error) = may_come {
+        body::let_go(&parts.headers, body);
+        return Err(error);
+    }
     let Held { bytes, share } = body::read(&shared.bodies, &parts.headers, body, shared.state.body_bytes_max).await?;
     let mut rejected = 0;
     if let Some(call) = door.call() {
@@ -120,7 +126,7 @@ where
             content_encoding: text(&parts.headers, &CONTENT_ENCODING),
             body: bytes,
         };
-        rejected = shared.state.collector.collect(call, request).await?.rejected;
+        rejected = shared.state.collector.collect_through(call, request, asked).await?.rejected;
     }
     drop(share);
     let mut response = door.success.into_response();

@@ -3,6 +3,7 @@
 mod access;
 mod harness;
 mod ingest;
+mod limits;
 mod log;
 mod overload;
 mod queries;

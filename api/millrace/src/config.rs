@@ -2,6 +2,7 @@
 //! which win over the file.
 
 mod backend;
+mod limits;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
+use millrace_http::LimitOptions;
 use serde::Deserialize;
 
 pub(crate) use self::backend::Backend;
+use self::limits::{LimitArgs, LimitFile};
 
 /// Partitions of every topic unless configured otherwise: enough for a laptop's cores, few enough to tick cheaply.
 const PARTITIONS: u32 = 4;
@@ -83,7 +86,8 @@ pub(crate) struct ConfigArgs {
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
     /// A TOML file with any of: data_dir, log, state, online, warehouse, catalog, listen, roles, clock, partitions, api_token,
-    /// retention_days, slate_retention_days, slate_sample_rate, backup_dir, sources = [{ name, write_key }].
+    /// retention_days, slate_retention_days, slate_sample_rate, backup_dir, sources = [{ name, write_key }], limits = { the names of
+    /// the flags about limits }.
     #[arg(long, env = "MILLRACE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Which roles this process runs [default: all].
@@ -114,6 +118,8 @@ pub(crate) struct ConfigArgs {
     /// Below which directory `backup --to` may write; a server beyond the loopback takes no backups without it.
     #[arg(long, env = "MILLRACE_BACKUP_DIR")]
     pub(crate) backup_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// How long the log is kept.
@@ -154,6 +160,7 @@ struct FileConfig {
     slate_sample_rate: Option<f64>,
     backup_dir: Option<PathBuf>,
     sources: Vec<SourceConfig>,
+    limits: LimitFile,
 }
 
 /// Everything decided.
@@ -191,6 +198,8 @@ pub(crate) struct Config {
     pub(crate) slate_sample_rate: Option<f64>,
     /// Below which directory the administrator may have backups written.
     pub(crate) backup_dir: Option<PathBuf>,
+    /// How often who may ask.
+    pub(crate) limits: LimitOptions,
 }
 
 impl StoreArgs {
@@ -255,6 +264,7 @@ impl Config {
             given.as_deref().or(file.as_deref())
         }
         let roles = args.roles.clone().or(file.roles);
+        let listen = args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
         let config = Config {
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data")),
             log: Backend::read("log", of(&args.stores.log, &file.log), LOGS)?,
@@ -262,7 +272,7 @@ impl Config {
             online: Backend::read("online", of(&args.stores.online, &file.online), ONLINE_STORES)?,
             warehouse: Backend::read("warehouse", of(&args.stores.warehouse, &file.warehouse), WAREHOUSES)?,
             catalog: Backend::read("catalog", of(&args.stores.catalog, &file.catalog), CATALOGS)?,
-            listen: args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            listen,
             roles: roles
                 .map_or_else(|| [Role::Collector, Role::Pipelines, Role::Api].into(), |r| r.into_iter().collect()),
             clock: args.clock.or(file.clock).unwrap_or_default(),
@@ -273,6 +283,7 @@ impl Config {
             slate_retention_days: args.slate_retention_days.or(file.slate_retention_days),
             slate_sample_rate: args.slate_sample_rate.or(file.slate_sample_rate),
             backup_dir: args.backup_dir.clone().or(file.backup_dir),
+            limits: file.limits.decide(&args.limits, listen.ip().is_loopback())?,
         };
         config.check()?;
         Ok(config)

@@ -103,7 +103,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("deltalake", &[]),
     ("parquet", &[DELTA]),
     ("object_store", &[DELTA, OBJECTS]),
-    ("rustix", &[DELTA, FAILPOINTS]),
+    ("rustix", &[BINARY, DELTA, FAILPOINTS]),
     ("quick-xml", &[SIMULATOR]),
     ("zstd", &[BINARY]),
     ("clickhouse", &[CLICKHOUSE]),

@@ -13,10 +13,12 @@ mod bounds;
 mod counters;
 mod encode;
 mod event;
+mod gate;
 mod json;
 mod posthog;
 mod properties;
 mod refusal;
+mod shape;
 mod time;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,9 +32,10 @@ use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
 pub use auth::{DEV_SOURCE, Source};
 pub use bounds::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
-    EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, TAGS_MAX,
+    EVENTS_PER_BATCH_MAX, KEYS_MAX, MERGED_BYTES_MAX, NUMBER_BYTES_MAX, TAGS_MAX,
 };
 pub use counters::CollectorCounters;
+pub use gate::Gate;
 pub use refusal::{Reason, Refusal, RefusalKind};
 pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
 
@@ -40,6 +43,7 @@ use auth::Keys;
 use counters::Counters;
 use encode::{EnvelopeRef, Message as _};
 use event::{Records, Shared};
+use gate::Open;
 use json::{BatchBody, Fields};
 use posthog::CaptureBody;
 use refusal::Code;
@@ -187,7 +191,15 @@ impl Collector {
     /// When nothing of the request could be accepted; see [`RefusalKind`] for what to do. A single bad event is no error:
     /// it is in `dead-letters` and counted as rejected.
     pub async fn collect(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
-        let answer = self.try_collect(call, request).await;
+        self.collect_through(call, request, &Open).await
+    }
+
+    /// The same where a gate decides who may send.
+    ///
+    /// # Errors
+    /// As [`Collector::collect`], and when the gate refuses: then nothing of the request is in the log.
+    pub async fn collect_through(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Accepted, Refusal> {
+        let answer = self.try_collect(call, request, gate).await;
         if let Err(refusal) = &answer {
             self.counters.refused(refusal);
         }
@@ -270,8 +282,8 @@ impl Collector {
         self.counters.read()
     }
 
-    async fn try_collect(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
-        let Prepared { appends, accepted, rejected, bytes } = self.prepare(call, request)?;
+    async fn try_collect(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Accepted, Refusal> {
+        let Prepared { appends, accepted, rejected, bytes } = self.prepare(call, request, gate)?;
         if !appends.is_empty() {
             reach("collector-prepared");
             self.append(appends).await?;
@@ -305,10 +317,11 @@ impl Collector {
         unavailable()
     }
 
-    fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {
+    fn prepare(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Prepared, Refusal> {
         let Request { authorization, content_encoding, body } = request;
         let keys = self.keys();
         let header_source = keys.by_header(authorization.as_deref())?;
+        header_source.map_or(Ok(()), |source| gate.knock(source))?;
         let body = self.unpack(call, body, content_encoding.as_deref())?;
         let text = body::text(&body)?;
         let records = match (call.kind(), call) {
@@ -316,6 +329,7 @@ impl Collector {
             (None, Call::Capture) => self.capture(text, header_source, &keys)?,
             (None, _) => self.batch(text, header_source, &keys)?,
         };
+        gate.admit(records.source, count(records.pending.len()))?;
         let accepted = count(records.accepted());
         let rejected = records.rejected.clone();
         Ok(Prepared { appends: records.into_appends(), accepted, rejected, bytes: body.len() })
@@ -396,8 +410,14 @@ impl Collector {
     }
 
     fn check_batch(&self, body: &BatchBody<'_>, events: &[&str]) -> Result<(), Refusal> {
-        let Bounds { merged_bytes_max, .. } = self.bounds;
+        let Bounds { merged_bytes_max, depth_max, .. } = self.bounds;
         self.check_count(events.len())?;
+        if let Some(context) = body.context {
+            // It is a level below the event that it becomes a part of.
+            let depth_max = depth_max.saturating_sub(1);
+            event::check_shape(context.as_str(), depth_max)
+                .map_err(|rejection| Refusal::new(Code::InvalidBatch, format!("`context`: {}", rejection.detail)))?;
+        }
         let context_bytes = body.context.map_or(0, |context| context.as_str().len());
         if context_bytes.saturating_mul(events.len()) > merged_bytes_max {
             let message = format!(

@@ -17,8 +17,8 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use crate::{
-    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LogPartition, Readiness, SlateSink, StatusReport,
-    StatusSource, Verification, Verifier,
+    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LimitOptions, LogPartition, Readiness, SlateSink,
+    StatusReport, StatusSource, Verification, Verifier,
 };
 
 /// 2026-01-01.
@@ -132,6 +132,14 @@ impl Harness {
     }
 
     pub(crate) fn with_token(api_token: Option<&str>) -> Self {
+        Self::with(api_token, LimitOptions::default())
+    }
+
+    pub(crate) fn with_limits(limits: LimitOptions) -> Self {
+        Self::with(None, limits)
+    }
+
+    fn with(api_token: Option<&str>, limits: LimitOptions) -> Self {
         let log = ToyLog::new(PARTITIONS);
         let store = ToyStore::new();
         let process = Arc::new(Process::default());
@@ -153,6 +161,7 @@ impl Harness {
             queries: Some(process.clone()),
             metrics: Arc::new(|| "millrace_up 1\n".to_owned()),
             access: Access { api_token: api_token.map(str::to_owned), admin_token: ADMIN_TOKEN.to_owned() },
+            limits,
         });
         Self { api, log, process, store, writes: 0 }
     }
@@ -244,6 +253,6 @@ impl Answer {
         assert!(text("instance").starts_with("req_") && !text("title").is_empty());
         assert!(!text("detail").is_empty() && text("detail") == text("message") && text("message") == text("error"));
         let retry_after = self.header("retry-after");
-        assert_eq!(status == 503, retry_after.parse::<u32>().is_ok_and(|s| s > 0), "{retry_after:?}");
+        assert_eq!(matches!(status, 429 | 503), retry_after.parse::<u32>().is_ok_and(|s| s > 0), "{retry_after:?}");
     }
 }

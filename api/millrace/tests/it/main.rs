@@ -9,6 +9,7 @@
 
 mod absence;
 mod backup;
+mod bounds;
 mod cluster;
 mod crash;
 mod doctor;
