@@ -14,9 +14,12 @@ mod counters;
 mod encode;
 mod event;
 mod json;
+mod key;
+mod last_use;
 mod posthog;
 mod properties;
 mod refusal;
+mod scope;
 mod time;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,13 +30,16 @@ use millrace_events::{Kind, LogTime, Topic, TopicPartition};
 use millrace_failpoints::reach;
 use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
 
-pub use auth::{DEV_SOURCE, Source};
+pub use auth::{DEV_SOURCE, Denied, Key};
 pub use bounds::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
     EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, TAGS_MAX,
 };
 pub use counters::CollectorCounters;
+pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
+pub use last_use::{CoarseClock, LastUse};
 pub use refusal::{Reason, Refusal, RefusalKind};
+pub use scope::{Scope, Scopes};
 pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
 
 use auth::Keys;
@@ -98,8 +104,8 @@ impl Call {
 /// Who may send, and how much.
 #[derive(Clone, Debug, Default)]
 pub struct CollectorOptions {
-    /// The known write keys.
-    pub sources: Vec<Source>,
+    /// The known keys.
+    pub keys: Vec<Key>,
     /// Take any key that is not empty, as source [`DEV_SOURCE`]: for development on the loopback only.
     pub accept_any_key: bool,
     /// The bounds.
@@ -164,7 +170,7 @@ struct Prepared {
 impl Collector {
     /// A front door to `log`. The bound on one event is lowered to what the log can certainly take.
     pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: CollectorOptions) -> Self {
-        let CollectorOptions { sources, accept_any_key, mut bounds } = options;
+        let CollectorOptions { keys, accept_any_key, mut bounds } = options;
         // A post's text is stored twice, its keys and names come on top.
         bounds.event_bytes_max = bounds.event_bytes_max.min(VALUE_BYTES_MAX / 4);
         let sent: Vec<AtomicU64> = (0..log.partitions()).map(|_| AtomicU64::new(0)).collect();
@@ -172,7 +178,7 @@ impl Collector {
         Self {
             log,
             clock,
-            keys: RwLock::new(Arc::new(Keys { sources, accept_any_key })),
+            keys: RwLock::new(Arc::new(Keys::new(keys, accept_any_key))),
             bounds,
             sent,
             rounds,
@@ -256,9 +262,26 @@ impl Collector {
     }
 
     /// Takes these keys from the next request on, instead of those that it was made with.
-    pub fn set_keys(&self, sources: Vec<Source>, accept_any_key: bool) {
-        let keys = Arc::new(Keys { sources, accept_any_key });
+    pub fn set_keys(&self, keys: Vec<Key>, accept_any_key: bool) {
+        let keys = Arc::new(Keys::new(keys, accept_any_key));
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// The name of the key in an `Authorization` header that may send events; `None` when the body has to name one. For an
+    /// edge that wants to know before it reads a body.
+    ///
+    /// # Errors
+    /// As [`Self::collect`] would refuse it.
+    pub fn source_of(&self, authorization: Option<&str>) -> Result<Option<Arc<str>>, Refusal> {
+        Ok(self.keys().by_header(authorization)?.map(Arc::from))
+    }
+
+    /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn allow(&self, key: &str, scope: Scope) -> Result<Arc<str>, Denied> {
+        self.keys().allow(key.as_bytes(), scope).map(|key| key.name.clone())
     }
 
     fn keys(&self) -> Arc<Keys> {
