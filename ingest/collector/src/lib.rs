@@ -267,15 +267,6 @@ impl Collector {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    /// The name of the key in an `Authorization` header that may send events; `None` when the body has to name one. For an
-    /// edge that wants to know before it reads a body.
-    ///
-    /// # Errors
-    /// As [`Self::collect`] would refuse it.
-    pub fn source_of(&self, authorization: Option<&str>) -> Result<Option<Arc<str>>, Refusal> {
-        Ok(self.keys().by_header(authorization)?.map(Arc::from))
-    }
-
     /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door.
     ///
     /// # Errors
