@@ -19,6 +19,7 @@ mod last_use;
 mod posthog;
 mod properties;
 mod refusal;
+mod robots;
 mod scope;
 mod time;
 
@@ -39,6 +40,7 @@ pub use counters::CollectorCounters;
 pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
 pub use last_use::{CoarseClock, LastUse};
 pub use refusal::{Reason, Refusal, RefusalKind};
+pub use robots::is_crawler;
 pub use scope::{Scope, Scopes};
 pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
 
@@ -119,6 +121,9 @@ pub struct Request {
     pub authorization: Option<String>,
     /// The `Content-Encoding` header.
     pub content_encoding: Option<String>,
+    /// Whether the `User-Agent` header names a crawler, see [`is_crawler`]: events that say nothing of their own agent are
+    /// marked as a robot's then.
+    pub from_crawler: bool,
     /// The body, still packed; the edge reads at most [`Bounds::body_bytes_max`] of it.
     pub body: Bytes,
 }
@@ -320,15 +325,15 @@ impl Collector {
     }
 
     fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {
-        let Request { authorization, content_encoding, body } = request;
+        let Request { authorization, content_encoding, from_crawler, body } = request;
         let keys = self.keys();
         let header_source = keys.by_header(authorization.as_deref())?;
         let body = self.unpack(call, body, content_encoding.as_deref())?;
         let text = body::text(&body)?;
         let records = match (call.kind(), call) {
-            (Some(kind), _) => self.single(kind, text, header_source, &keys)?,
-            (None, Call::Capture) => self.capture(text, header_source, &keys)?,
-            (None, _) => self.batch(text, header_source, &keys)?,
+            (Some(kind), _) => self.single(kind, text, header_source, &keys, from_crawler)?,
+            (None, Call::Capture) => self.capture(text, header_source, &keys, from_crawler)?,
+            (None, _) => self.batch(text, header_source, &keys, from_crawler)?,
         };
         let accepted = count(records.accepted());
         let rejected = records.rejected.clone();
@@ -356,16 +361,23 @@ impl Collector {
         text: &str,
         source: Option<&'c str>,
         keys: &'c Keys,
+        from_crawler: bool,
     ) -> Result<Records<'c>, Refusal> {
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         let key = fields.write_key.and_then(json::Raw::string);
         let source = source.map_or_else(|| keys.by_body(key.as_deref()), Ok)?;
-        let mut records = self.records(source, 1, text.len());
+        let mut records = self.records(source, 1, text.len(), from_crawler);
         records.add_single(kind, &fields, text.trim_ascii());
         Ok(records)
     }
 
-    fn batch<'c>(&'c self, text: &str, source: Option<&'c str>, keys: &'c Keys) -> Result<Records<'c>, Refusal> {
+    fn batch<'c>(
+        &'c self,
+        text: &str,
+        source: Option<&'c str>,
+        keys: &'c Keys,
+        from_crawler: bool,
+    ) -> Result<Records<'c>, Refusal> {
         let body: BatchBody<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::InvalidBatch, &e))?;
         let key = body.write_key.and_then(json::Raw::string);
         let source = source.map_or_else(|| keys.by_body(key.as_deref()), Ok)?;
@@ -376,7 +388,7 @@ impl Collector {
             ));
         };
         self.check_batch(&body, events)?;
-        let mut records = self.records(source, events.len(), text.len());
+        let mut records = self.records(source, events.len(), text.len(), from_crawler);
         let shared = Shared::of_batch(body.sent_at, body.context, &records.stamps).ok_or_else(|| {
             Refusal::new(Code::InvalidBatch, "`context` of the batch is not an object of valid Unicode")
         })?;
@@ -386,14 +398,20 @@ impl Collector {
         Ok(records)
     }
 
-    fn capture<'c>(&'c self, text: &str, source: Option<&'c str>, keys: &'c Keys) -> Result<Records<'c>, Refusal> {
+    fn capture<'c>(
+        &'c self,
+        text: &str,
+        source: Option<&'c str>,
+        keys: &'c Keys,
+        from_crawler: bool,
+    ) -> Result<Records<'c>, Refusal> {
         let body = CaptureBody::read(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         let source = match source {
             Some(source) => source,
             None => keys.by_body(body.token()?.as_deref())?,
         };
         self.check_count(body.events.len())?;
-        let mut records = self.records(source, body.events.len(), text.len());
+        let mut records = self.records(source, body.events.len(), text.len(), from_crawler);
         let shared = Shared::of_batch(body.sent_at, None, &records.stamps).unwrap_or_else(Shared::none);
         for event in &body.events {
             records.add_captured(event, &shared);
@@ -423,13 +441,14 @@ impl Collector {
         Ok(())
     }
 
-    fn records<'c>(&'c self, source: &'c str, events: usize, bytes: usize) -> Records<'c> {
+    fn records<'c>(&'c self, source: &'c str, events: usize, bytes: usize, from_crawler: bool) -> Records<'c> {
         /// What an event gains in the log: its key, times, source and typed properties.
         const GAIN_BYTES: usize = 128;
         Records {
             source,
             stamps: Stamps::new(self.clock.as_ref()),
             bounds: self.bounds,
+            from_crawler,
             partitions: count(self.sent.len()),
             minted: &self.minted,
             buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),
