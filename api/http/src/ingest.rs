@@ -1,11 +1,11 @@
 //! The doors for events: the Segment HTTP Tracking API, and PostHog's capture.
 
 use axum::body::HttpBody;
-use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, Method, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use millrace_collector::Call;
+use millrace_collector::{Call, is_crawler};
 
 use crate::api::Shared;
 use crate::body::{self, Held};
@@ -118,6 +118,7 @@ where
         let request = millrace_collector::Request {
             authorization: text(&parts.headers, &AUTHORIZATION),
             content_encoding: text(&parts.headers, &CONTENT_ENCODING),
+            from_crawler: parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).is_some_and(is_crawler),
             body: bytes,
         };
         rejected = shared.state.collector.collect(call, request).await?.rejected;

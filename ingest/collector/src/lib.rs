@@ -14,9 +14,13 @@ mod counters;
 mod encode;
 mod event;
 mod json;
+mod key;
+mod last_use;
 mod posthog;
 mod properties;
 mod refusal;
+mod robots;
+mod scope;
 mod time;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,13 +31,17 @@ use millrace_events::{Kind, LogTime, Topic, TopicPartition};
 use millrace_failpoints::reach;
 use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
 
-pub use auth::{DEV_SOURCE, Source};
+pub use auth::{DEV_SOURCE, Denied, Key};
 pub use bounds::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
     EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, TAGS_MAX,
 };
 pub use counters::CollectorCounters;
+pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
+pub use last_use::{CoarseClock, LastUse};
 pub use refusal::{Reason, Refusal, RefusalKind};
+pub use robots::is_crawler;
+pub use scope::{Scope, Scopes};
 pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
 
 use auth::Keys;
@@ -98,8 +106,8 @@ impl Call {
 /// Who may send, and how much.
 #[derive(Clone, Debug, Default)]
 pub struct CollectorOptions {
-    /// The known write keys.
-    pub sources: Vec<Source>,
+    /// The known keys.
+    pub keys: Vec<Key>,
     /// Take any key that is not empty, as source [`DEV_SOURCE`]: for development on the loopback only.
     pub accept_any_key: bool,
     /// The bounds.
@@ -113,6 +121,9 @@ pub struct Request {
     pub authorization: Option<String>,
     /// The `Content-Encoding` header.
     pub content_encoding: Option<String>,
+    /// Whether the `User-Agent` header names a crawler, see [`is_crawler`]: events that say nothing of their own agent are
+    /// marked as a robot's then.
+    pub from_crawler: bool,
     /// The body, still packed; the edge reads at most [`Bounds::body_bytes_max`] of it.
     pub body: Bytes,
 }
@@ -166,7 +177,7 @@ struct Prepared {
 impl Collector {
     /// A front door to `log`. The bound on one event is lowered to what the log can certainly take.
     pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: CollectorOptions) -> Self {
-        let CollectorOptions { sources, accept_any_key, mut bounds } = options;
+        let CollectorOptions { keys, accept_any_key, mut bounds } = options;
         // A post's text is stored twice, its keys and names come on top.
         bounds.event_bytes_max = bounds.event_bytes_max.min(VALUE_BYTES_MAX / 4);
         let sent: Vec<AtomicU64> = (0..log.partitions()).map(|_| AtomicU64::new(0)).collect();
@@ -174,7 +185,7 @@ impl Collector {
         Self {
             log,
             clock,
-            keys: RwLock::new(Arc::new(Keys { sources, accept_any_key })),
+            keys: RwLock::new(Arc::new(Keys::new(keys, accept_any_key))),
             bounds,
             sent,
             rounds,
@@ -268,9 +279,26 @@ impl Collector {
     }
 
     /// Takes these keys from the next request on, instead of those that it was made with.
-    pub fn set_keys(&self, sources: Vec<Source>, accept_any_key: bool) {
-        let keys = Arc::new(Keys { sources, accept_any_key });
+    pub fn set_keys(&self, keys: Vec<Key>, accept_any_key: bool) {
+        let keys = Arc::new(Keys::new(keys, accept_any_key));
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// The name of the key in an `Authorization` header that may send events; `None` when the body has to name one. For an
+    /// edge that wants to know before it reads a body.
+    ///
+    /// # Errors
+    /// As [`Self::collect`] would refuse it.
+    pub fn source_of(&self, authorization: Option<&str>) -> Result<Option<Arc<str>>, Refusal> {
+        Ok(self.keys().by_header(authorization)?.map(Arc::from))
+    }
+
+    /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn allow(&self, key: &str, scope: Scope) -> Result<Arc<str>, Denied> {
+        self.keys().allow(key.as_bytes(), scope).map(|key| key.name.clone())
     }
 
     fn keys(&self) -> Arc<Keys> {
@@ -318,15 +346,15 @@ impl Collector {
     }
 
     fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {
-        let Request { authorization, content_encoding, body } = request;
+        let Request { authorization, content_encoding, from_crawler, body } = request;
         let keys = self.keys();
         let header_source = keys.by_header(authorization.as_deref())?;
         let body = self.unpack(call, body, content_encoding.as_deref())?;
         let text = body::text(&body)?;
         let records = match (call.kind(), call) {
-            (Some(kind), _) => self.single(kind, text, header_source, &keys)?,
-            (None, Call::Capture) => self.capture(text, header_source, &keys)?,
-            (None, _) => self.batch(text, header_source, &keys)?,
+            (Some(kind), _) => self.single(kind, text, header_source, &keys, from_crawler)?,
+            (None, Call::Capture) => self.capture(text, header_source, &keys, from_crawler)?,
+            (None, _) => self.batch(text, header_source, &keys, from_crawler)?,
         };
         let accepted = count(records.accepted());
         let rejected = records.rejected.clone();
@@ -354,16 +382,23 @@ impl Collector {
         text: &str,
         source: Option<&'c str>,
         keys: &'c Keys,
+        from_crawler: bool,
     ) -> Result<Records<'c>, Refusal> {
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         let key = fields.write_key.and_then(json::Raw::string);
         let source = source.map_or_else(|| keys.by_body(key.as_deref()), Ok)?;
-        let mut records = self.records(source, 1, text.len());
+        let mut records = self.records(source, 1, text.len(), from_crawler);
         records.add_single(kind, &fields, text.trim_ascii());
         Ok(records)
     }
 
-    fn batch<'c>(&'c self, text: &str, source: Option<&'c str>, keys: &'c Keys) -> Result<Records<'c>, Refusal> {
+    fn batch<'c>(
+        &'c self,
+        text: &str,
+        source: Option<&'c str>,
+        keys: &'c Keys,
+        from_crawler: bool,
+    ) -> Result<Records<'c>, Refusal> {
         let body: BatchBody<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::InvalidBatch, &e))?;
         let key = body.write_key.and_then(json::Raw::string);
         let source = source.map_or_else(|| keys.by_body(key.as_deref()), Ok)?;
@@ -374,7 +409,7 @@ impl Collector {
             ));
         };
         self.check_batch(&body, events)?;
-        let mut records = self.records(source, events.len(), text.len());
+        let mut records = self.records(source, events.len(), text.len(), from_crawler);
         let shared = Shared::of_batch(body.sent_at, body.context, &records.stamps).ok_or_else(|| {
             Refusal::new(Code::InvalidBatch, "`context` of the batch is not an object of valid Unicode")
         })?;
@@ -384,14 +419,20 @@ impl Collector {
         Ok(records)
     }
 
-    fn capture<'c>(&'c self, text: &str, source: Option<&'c str>, keys: &'c Keys) -> Result<Records<'c>, Refusal> {
+    fn capture<'c>(
+        &'c self,
+        text: &str,
+        source: Option<&'c str>,
+        keys: &'c Keys,
+        from_crawler: bool,
+    ) -> Result<Records<'c>, Refusal> {
         let body = CaptureBody::read(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         let source = match source {
             Some(source) => source,
             None => keys.by_body(body.token()?.as_deref())?,
         };
         self.check_count(body.events.len())?;
-        let mut records = self.records(source, body.events.len(), text.len());
+        let mut records = self.records(source, body.events.len(), text.len(), from_crawler);
         let shared = Shared::of_batch(body.sent_at, None, &records.stamps).unwrap_or_else(Shared::none);
         for event in &body.events {
             records.add_captured(event, &shared);
@@ -421,13 +462,14 @@ impl Collector {
         Ok(())
     }
 
-    fn records<'c>(&'c self, source: &'c str, events: usize, bytes: usize) -> Records<'c> {
+    fn records<'c>(&'c self, source: &'c str, events: usize, bytes: usize, from_crawler: bool) -> Records<'c> {
         /// What an event gains in the log: its key, times, source and typed properties.
         const GAIN_BYTES: usize = 128;
         Records {
             source,
             stamps: Stamps::new(self.clock.as_ref()),
             bounds: self.bounds,
+            from_crawler,
             partitions: count(self.sent.len()),
             minted: &self.minted,
             door: self.door.as_deref(),

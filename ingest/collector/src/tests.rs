@@ -38,8 +38,7 @@ impl Door {
 
     fn with(clock: Arc<dyn Clock>, bounds: Bounds) -> Self {
         let log = ToyLog::new(4);
-        let sources = vec![Source { name: "web".to_owned(), write_key: "wk".to_owned() }];
-        let options = CollectorOptions { sources, accept_any_key: false, bounds };
+        let options = CollectorOptions { keys: vec![Key::write("web", "wk")], accept_any_key: false, bounds };
         let collector = Collector::new(Arc::new(log.clone()), clock, options);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { collector, log, runtime }
@@ -47,8 +46,7 @@ impl Door {
 
     fn send(&self, call: Call, body: impl Into<Bytes>) -> Result<Accepted, Refusal> {
         let key = base64::engine::general_purpose::STANDARD.encode("wk:");
-        let request =
-            Request { authorization: Some(format!("Basic {key}")), content_encoding: None, body: body.into() };
+        let request = Request { authorization: Some(format!("Basic {key}")), body: body.into(), ..Request::default() };
         self.request(call, request)
     }
 
@@ -678,7 +676,7 @@ fn call() -> impl Strategy<Value = Call> {
 proptest! {
     #[test]
     fn any_bytes_are_answered(call in call(), body in prop::collection::vec(any::<u8>(), 0..200), encoding in prop::option::of("gzip|deflate|br")) {
-        let request = Request { authorization: Some("Basic d2s6".to_owned()), content_encoding: encoding, body: body.into() };
+        let request = Request { authorization: Some("Basic d2s6".to_owned()), content_encoding: encoding, body: body.into(), ..Request::default() };
         if let Err(refusal) = Door::new().request(call, request) {
             prop_assert!(matches!(refusal.kind, RefusalKind::Malformed | RefusalKind::TooLarge), "{refusal}");
         }
