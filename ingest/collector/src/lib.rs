@@ -152,6 +152,8 @@ pub struct Collector {
     /// Per partition of `actions`, in the same order.
     rounds: Mutex<Vec<Round>>,
     minted: AtomicU64,
+    /// See [`Collector::named`].
+    door: Option<String>,
     counters: Counters,
 }
 
@@ -188,8 +190,18 @@ impl Collector {
             sent,
             rounds,
             minted: AtomicU64::new(0),
+            door: None,
             counters: Counters::default(),
         }
+    }
+
+    /// For a log in which a record that was appended once may come to stand more than once: what comes without an id is known
+    /// by one that this door mints, remembered and dropped when it is repeated as a client's would be. `door` is part of it;
+    /// no other process may have it, nor have had it.
+    #[must_use]
+    pub fn named(mut self, door: String) -> Self {
+        self.door = Some(door);
+        self
     }
 
     /// Takes one request in and answers when all of it is durable.
@@ -451,6 +463,7 @@ impl Collector {
             from_crawler,
             partitions: count(self.sent.len()),
             minted: &self.minted,
+            door: self.door.as_deref(),
             buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),
             pending: Vec::with_capacity(events),
             rejected: Vec::new(),
