@@ -94,7 +94,7 @@ fn run(bencher: Bencher<'_, '_>, call: Call, body: Bytes, events: usize) {
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
     let authorization = Some("Basic d2tfd2ViOg==".to_owned());
     bencher.counter(ItemsCount::new(events)).bench(|| {
-        let request = Request { authorization: authorization.clone(), content_encoding: None, body: body.clone() };
+        let request = Request { authorization: authorization.clone(), body: body.clone(), ..Request::default() };
         let accepted = runtime.block_on(collector.collect(call, request)).expect("the body is good");
         assert_eq!(accepted.accepted as usize, events);
     });

@@ -53,6 +53,11 @@ impl Keys {
         }
     }
 
+    /// The source of what comes without a key, from clients that have no place for one: only for development.
+    pub(crate) fn of_anybody(&self) -> Option<&str> {
+        self.accept_any_key.then_some(DEV_SOURCE)
+    }
+
     /// Looks at every key, and at all of it, so that the time taken tells nothing about how much of a guess was right.
     fn find(&self, key: &[u8]) -> Result<&str, Refusal> {
         const NONE: u32 = u32::MAX;
@@ -67,6 +72,12 @@ impl Keys {
             None => Err(invalid()),
         }
     }
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub(crate) fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, rest) = authorization.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(rest.trim())
 }
 
 fn basic(authorization: &str) -> Option<&str> {

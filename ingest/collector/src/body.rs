@@ -7,6 +7,9 @@ use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
 use crate::refusal::{Code, Refusal};
 
+/// The content encoding that says that a body is not packed, whatever it looks like.
+pub(crate) const IDENTITY: &str = "identity";
+
 /// How a body is packed.
 enum Packing {
     Plain,
@@ -91,7 +94,10 @@ fn packing(body: &[u8], encoding: Option<&str>) -> Result<Packing, Refusal> {
     if is("deflate") {
         return Ok(Packing::Zlib);
     }
-    if !encoding.is_empty() && !is("identity") {
+    if is(IDENTITY) {
+        return Ok(Packing::Plain);
+    }
+    if !encoding.is_empty() {
         return Err(Refusal::new(
             Code::UnsupportedEncoding,
             "the content encoding is not one of gzip, deflate and identity",

@@ -224,8 +224,8 @@ async fn fill(config: &Config, events: u64) -> anyhow::Result<()> {
     for body in bodies(events, 500) {
         let request = millrace_collector::Request {
             authorization: Some("Basic YmVuY2g6".to_owned()),
-            content_encoding: None,
             body: body.into(),
+            ..millrace_collector::Request::default()
         };
         let taken = collector.collect(millrace_collector::Call::Batch, request).await;
         taken.map_err(|refusal| anyhow::anyhow!("{}", refusal.message))?;

@@ -118,6 +118,7 @@ fn a_dead_letter_is_the_same_as_the_contract_writes_it() {
         payload: "[[",
         truncated: true,
         log_time_us: 7,
+        door: "capture",
     };
     let owned = DeadLetter {
         id: String::new(),
@@ -129,6 +130,7 @@ fn a_dead_letter_is_the_same_as_the_contract_writes_it() {
         truncated: true,
         log_time_us: 7,
         position: None,
+        door: "capture".into(),
     };
     assert_eq!(written(&borrowed), owned.encode_to_vec());
 }
