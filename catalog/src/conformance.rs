@@ -643,6 +643,16 @@ pub async fn a_catalog_in_memory_follows(place: Place) {
     assert_eq!((found[0].name.as_str(), &found[0].document), ("after", &document(2)));
     assert_eq!(snapshot.entries("others").count(), 0, "it was not asked for");
     assert_eq!(cached.stale_since_ms(), None);
+    let mut news = cached.watch();
+    news.mark_unchanged();
+    let last = writer.put("others", "o", &document(1), Expect::Any).await.expect("it is good");
+    timeout(PATIENCE, cached.reached(last)).await.expect("it follows");
+    assert!(!news.has_changed().expect("it is there"), "entries of other kinds are no news");
+    put(&*writer, "after", 3).await;
+    timeout(PATIENCE, news.changed()).await.expect("it follows").expect("it is there");
+    let (state, head) = (cached.state(), writer.head().await.expect("it can be read"));
+    let now_ms = state.now_ms().expect("it was asked");
+    assert!(now_ms >= state.confirmed_ms && now_ms.abs_diff(head.now_ms) < 60_000, "{now_ms} is not {}", head.now_ms);
 }
 
 /// After `close`, calls fail and none hangs.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use millrace_collector::{Reason, Refusal, RefusalKind};
+use millrace_collector::{Denied, Reason, Refusal, RefusalKind, Scope};
 use millrace_events::UnknownTopic;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,6 +28,8 @@ pub(crate) struct ApiError {
     message: Cow<'static, str>,
     retry_after_s: Option<u32>,
     allow: Option<&'static str>,
+    /// The scope that the key lacks.
+    scope: Option<Scope>,
     missing: Vec<String>,
     /// A smaller request would be taken.
     is_too_large: bool,
@@ -41,6 +43,7 @@ impl ApiError {
             message: message.into(),
             retry_after_s: None,
             allow: None,
+            scope: None,
             missing: Vec::new(),
             is_too_large: false,
         }
@@ -124,12 +127,21 @@ impl ApiError {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "missing_token",
-            "send `Authorization: Bearer` with the token of this deployment",
+            "send `Authorization: Bearer` with a secret key, or the token of this deployment",
         )
     }
 
     pub(crate) fn invalid_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "this token is not valid here")
+    }
+
+    pub(crate) fn mistyped_key() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_token", Denied::Mistyped.to_string())
+    }
+
+    pub(crate) fn insufficient_scope(scope: Scope) -> Self {
+        let message = format!("this needs a key with the scope {scope}");
+        Self { scope: Some(scope), ..Self::new(StatusCode::FORBIDDEN, "insufficient_scope", message) }
     }
 
     pub(crate) fn overloaded() -> Self {
@@ -159,12 +171,17 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.kind {
             RefusalKind::Unauthorized => StatusCode::UNAUTHORIZED,
+            RefusalKind::Forbidden => StatusCode::FORBIDDEN,
             RefusalKind::Malformed | RefusalKind::TooLarge => StatusCode::BAD_REQUEST,
             RefusalKind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let (retry_after_s, is_too_large) = (refusal.retry_after_s, refusal.kind == RefusalKind::TooLarge);
-        Self { retry_after_s, is_too_large, ..Self::new(status, refusal.code, refusal.message) }
+        Self {
+            retry_after_s: refusal.retry_after_s,
+            scope: (refusal.kind == RefusalKind::Forbidden).then_some(Scope::EventsWrite),
+            is_too_large: refusal.kind == RefusalKind::TooLarge,
+            ..Self::new(status, refusal.code, refusal.message)
+        }
     }
 }
 
@@ -268,6 +285,11 @@ impl IntoResponse for ApiError {
         }
         if self.status == StatusCode::UNAUTHORIZED && self.code.ends_with("_token") {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(scope) = self.scope
+            && let Ok(challenge) = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"").parse()
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         response
     }

@@ -1,12 +1,12 @@
 //! The doors for events: the Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch.
 
 use axum::body::HttpBody;
-use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use axum::http::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use millrace_collector::{Call, Judged, Verdict};
+use millrace_collector::{Call, Judged, Verdict, is_crawler};
 use millrace_events::parse_rfc3339;
 
 use crate::api::Shared;
@@ -208,6 +208,7 @@ fn asked(call: Call, parts: &Parts, body: Bytes) -> millrace_collector::Request 
     let mut request = millrace_collector::Request {
         authorization: text(headers, &AUTHORIZATION),
         content_encoding: text(headers, &CONTENT_ENCODING),
+        from_crawler: headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).is_some_and(is_crawler),
         body,
         ..millrace_collector::Request::default()
     };

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use axum::response::Response;
-use millrace_collector::Call;
+use millrace_collector::{Call, Scope};
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
 use crate::ingest::{DOORS, Door};
-use crate::routes;
+use crate::routes::{self, GUARDED, Guarded};
 use crate::verdicts::{EventResult, Outcome, Results};
 
 #[derive(OpenApi)]
@@ -59,19 +59,42 @@ pub(crate) async fn document() -> Response {
     routes::json_text(openapi_json())
 }
 
-/// The tokens: nothing, a reader's or the administrator's.
+/// Who may ask: what a route asks for is said where it is registered.
 struct Security;
 
 impl Modify for Security {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme("api_token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        components.add_security_scheme("admin_token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        components.add_security_scheme("write_key", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
-        components.add_security_scheme("write_key_token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        let none = SecurityRequirement::default();
-        let reader = SecurityRequirement::new::<_, [String; 0], String>("api_token", []);
-        openapi.security = Some(vec![none, reader]);
+        for (name, scheme, what) in [
+            ("secret_key", HttpAuthScheme::Bearer, "A secret key; a route names the scope that it must have."),
+            ("api_token", HttpAuthScheme::Bearer, "The deployment's token for readers: every scope that reads."),
+            ("admin_token", HttpAuthScheme::Bearer, "The administrator's token: every scope."),
+            ("write_key", HttpAuthScheme::Basic, "A write key as the user name, without a password."),
+            ("write_key_token", HttpAuthScheme::Bearer, "The same as a token."),
+        ] {
+            let mut http = Http::new(scheme);
+            http.description = Some(what.to_owned());
+            components.add_security_scheme(name, SecurityScheme::Http(http));
+        }
+        for Guarded { path, scope, .. } in GUARDED {
+            let Some(item) = openapi.paths.paths.get_mut(*path) else { continue };
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                operation.security = Some(asked(*scope));
+                let said = operation.description.take().map_or_else(String::new, |said| format!("{said}\n\n"));
+                operation.description = Some(format!("{said}Needs the scope `{scope}`."));
+            }
+        }
+    }
+}
+
+/// What may be sent to a route that asks for this; nothing, too, where a deployment lets everybody read or write.
+fn asked(scope: Scope) -> Vec<SecurityRequirement> {
+    let token = |name: &str| SecurityRequirement::new(name, [] as [String; 0]);
+    let key = SecurityRequirement::new("secret_key", [scope.as_str()]);
+    match scope {
+        Scope::Admin => vec![token("admin_token"), key],
+        Scope::EventsWrite => vec![SecurityRequirement::default(), token("write_key"), token("write_key_token"), key],
+        _ => vec![SecurityRequirement::default(), token("api_token"), token("admin_token"), key],
     }
 }
 
@@ -141,7 +164,6 @@ fn operation(id: &str, path: &str, door: Door) -> OperationBuilder {
     let told = is_judged.then(|| Ref::from_schema_name("Results"));
     let accepted = ContentBuilder::new().schema(told).build();
     let accepted = ResponseBuilder::new().content("application/json", accepted).build();
-    let write_key = |scheme: &str| SecurityRequirement::new::<_, [String; 0], String>(scheme, []);
     let operation = OperationBuilder::new()
         .tag("ingest")
         .operation_id(Some(format!("{id}{}", path.replace('/', "_"))))
@@ -149,9 +171,10 @@ fn operation(id: &str, path: &str, door: Door) -> OperationBuilder {
         .response("200", accepted)
         .response("400", problem())
         .response("401", problem())
+        .response("403", problem())
         .response("413", problem())
         .response("503", problem())
-        .securities(Some([SecurityRequirement::default(), write_key("write_key"), write_key("write_key_token")]));
+        .securities(Some(asked(Scope::EventsWrite)));
     if door.call() == Some(Call::CloudEvents) { operation.response("415", problem()) } else { operation }
 }
 

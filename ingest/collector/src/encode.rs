@@ -24,6 +24,8 @@ pub(crate) struct EnvelopeRef<'a> {
     pub(crate) action: Option<(ActionKind, &'a Typed<'a>)>,
     pub(crate) group_id: &'a str,
     pub(crate) previous_id: &'a str,
+    pub(crate) robot: bool,
+    pub(crate) violation: &'a str,
     /// The event name as sent, when folding changed it.
     pub(crate) name: &'a str,
     pub(crate) properties: &'a str,
@@ -99,6 +101,8 @@ impl Message for EnvelopeRef<'_> {
         }
         text(to, 11, self.group_id);
         text(to, 12, self.previous_id);
+        number(to, 13, u64::from(self.robot));
+        text(to, 14, self.violation);
         let personal = PersonalRef(self);
         if !personal.is_empty() {
             message(to, 20, &personal);

@@ -18,6 +18,7 @@ use crate::json::{Fields, Pairs, Raw, merge};
 use crate::posthog::{self, Captured, Sdk};
 use crate::properties::{Typed, typed};
 use crate::refusal::{Reason, Rejection};
+use crate::robots::is_robot;
 use crate::time::{Stamps, time};
 use crate::verdict::Verdicts;
 
@@ -28,6 +29,8 @@ pub(crate) struct Records<'c> {
     pub(crate) source: &'c str,
     pub(crate) stamps: Stamps<'c>,
     pub(crate) bounds: Bounds,
+    /// The request says that a crawler sent it.
+    pub(crate) from_crawler: bool,
     pub(crate) partitions: u32,
     pub(crate) minted: &'c AtomicU64,
     pub(crate) buffer: Vec<u8>,
@@ -190,6 +193,8 @@ impl Records<'_> {
             action: typed.as_ref().map(|typed| (action_kind, typed)),
             group_id: &ids.group,
             previous_id: &ids.previous,
+            robot: is_robot(&context, &properties, self.from_crawler),
+            violation: "",
             name: if kind == Kind::Track && folded != name { &name } else { "" },
             properties: &properties,
             traits: traits.map_or("", Raw::as_str),

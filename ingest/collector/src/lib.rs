@@ -15,9 +15,13 @@ mod counters;
 mod encode;
 mod event;
 mod json;
+mod key;
+mod last_use;
 mod posthog;
 mod properties;
 mod refusal;
+mod robots;
+mod scope;
 mod time;
 mod verdict;
 
@@ -29,13 +33,17 @@ use millrace_events::{Kind, LogTime, Micros, Topic, TopicPartition};
 use millrace_failpoints::reach;
 use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
 
-pub use auth::{DEV_SOURCE, Source};
+pub use auth::{DEV_SOURCE, Denied, Key};
 pub use bounds::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
     EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, OFFSET_MS_MAX, TAGS_MAX,
 };
 pub use counters::CollectorCounters;
+pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
+pub use last_use::{CoarseClock, LastUse};
 pub use refusal::{Reason, Refusal, RefusalKind};
+pub use robots::is_crawler;
+pub use scope::{Scope, Scopes};
 pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
 pub use verdict::{Judged, Verdict};
 
@@ -147,8 +155,8 @@ impl Call {
 /// Who may send, and how much.
 #[derive(Clone, Debug, Default)]
 pub struct CollectorOptions {
-    /// The known write keys.
-    pub sources: Vec<Source>,
+    /// The known keys.
+    pub keys: Vec<Key>,
     /// Take any key that is not empty, as source [`DEV_SOURCE`]: for development on the loopback only.
     pub accept_any_key: bool,
     /// The bounds.
@@ -172,6 +180,9 @@ pub struct Request {
     pub sdk: Option<String>,
     /// The headers that begin with `ce-`, in lower case and without that; only [`Call::CloudEvents`] looks at them.
     pub attributes: Vec<(String, Vec<u8>)>,
+    /// Whether the `User-Agent` header names a crawler, see [`is_crawler`]: events that say nothing of their own agent are
+    /// marked as a robot's then.
+    pub from_crawler: bool,
     /// The body, still packed; the edge reads at most [`Bounds::body_bytes_max`] of it.
     pub body: Bytes,
 }
@@ -228,6 +239,7 @@ struct Asked<'c> {
     /// The source that a header or the edge named; `None` when the body has to.
     source: Option<&'c str>,
     sent_at_us: Option<Micros>,
+    from_crawler: bool,
 }
 
 impl<'c> Asked<'c> {
@@ -240,7 +252,7 @@ impl<'c> Asked<'c> {
 impl Collector {
     /// A front door to `log`. The bound on one event is lowered to what the log can certainly take.
     pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: CollectorOptions) -> Self {
-        let CollectorOptions { sources, accept_any_key, mut bounds } = options;
+        let CollectorOptions { keys, accept_any_key, mut bounds } = options;
         // A post's text is stored twice, its keys and names come on top.
         bounds.event_bytes_max = bounds.event_bytes_max.min(VALUE_BYTES_MAX / 4);
         let sent: Vec<AtomicU64> = (0..log.partitions()).map(|_| AtomicU64::new(0)).collect();
@@ -248,7 +260,7 @@ impl Collector {
         Self {
             log,
             clock,
-            keys: RwLock::new(Arc::new(Keys { sources, accept_any_key })),
+            keys: RwLock::new(Arc::new(Keys::new(keys, accept_any_key))),
             bounds,
             sent,
             rounds,
@@ -346,9 +358,26 @@ impl Collector {
     }
 
     /// Takes these keys from the next request on, instead of those that it was made with.
-    pub fn set_keys(&self, sources: Vec<Source>, accept_any_key: bool) {
-        let keys = Arc::new(Keys { sources, accept_any_key });
+    pub fn set_keys(&self, keys: Vec<Key>, accept_any_key: bool) {
+        let keys = Arc::new(Keys::new(keys, accept_any_key));
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// The name of the key in an `Authorization` header that may send events; `None` when the body has to name one. For an
+    /// edge that wants to know before it reads a body.
+    ///
+    /// # Errors
+    /// As [`Self::collect`] would refuse it.
+    pub fn source_of(&self, authorization: Option<&str>) -> Result<Option<Arc<str>>, Refusal> {
+        Ok(self.keys().by_header(authorization)?.map(Arc::from))
+    }
+
+    /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn allow(&self, key: &str, scope: Scope) -> Result<Arc<str>, Denied> {
+        self.keys().allow(key.as_bytes(), scope).map(|key| key.name.clone())
     }
 
     fn keys(&self) -> Arc<Keys> {
@@ -399,7 +428,8 @@ impl Collector {
     fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {
         let keys = self.keys();
         let source = source_of(call, &request, &keys)?;
-        let asked = Asked { call, keys: &keys, source, sent_at_us: request.sent_at_us };
+        let Request { sent_at_us, from_crawler, .. } = request;
+        let asked = Asked { call, keys: &keys, source, sent_at_us, from_crawler };
         let mode = match call {
             Call::CloudEvents => Some(Mode::of(request.content_type.as_deref(), !request.attributes.is_empty())?),
             _ => None,
@@ -448,7 +478,7 @@ impl Collector {
     fn single<'c>(&'c self, kind: Kind, text: &str, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         let key = fields.write_key.and_then(json::Raw::string);
-        let mut records = self.records(asked.call, asked.source(key.as_deref())?, 1, text.len());
+        let mut records = self.records(asked, asked.source(key.as_deref())?, 1, text.len());
         records.add_single(kind, &fields, text.trim_ascii());
         Ok(records)
     }
@@ -459,7 +489,7 @@ impl Collector {
         let source = asked.source(key.as_deref())?;
         let Some(events) = &body.events else { return Err(no_batch()) };
         self.check_batch(&body, events)?;
-        let mut records = self.records(asked.call, source, events.len(), text.len());
+        let mut records = self.records(asked, source, events.len(), text.len());
         if asked.call == Call::Events {
             records.verdicts = Some(Verdicts::new("messageId"));
         }
@@ -495,7 +525,7 @@ impl Collector {
             Some(source) => source,
             None => asked.source(body.token(&events)?.as_deref())?,
         };
-        let mut records = self.records(asked.call, source, events.len(), bytes);
+        let mut records = self.records(asked, source, events.len(), bytes);
         if asked.call == Call::Analytics {
             records.verdicts = Some(Verdicts::new("uuid"));
         }
@@ -524,7 +554,7 @@ impl Collector {
             let text = body::text(body)?;
             let Events(events) = serde_json::from_str(text).map_err(|e| unreadable_list(&e))?;
             self.check_count(events.len())?;
-            let mut records = self.records(asked.call, source, events.len(), text.len());
+            let mut records = self.records(asked, source, events.len(), text.len());
             for event in events {
                 records.add_cloud_event(event, cloudevents::read(event));
             }
@@ -538,7 +568,7 @@ impl Collector {
             &written
         };
         let event = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
-        let mut records = self.records(asked.call, source, 1, text.len());
+        let mut records = self.records(asked, source, 1, text.len());
         records.verdicts = Some(Verdicts::new("id"));
         records.add_cloud_event(text, Ok(event));
         Ok(records)
@@ -566,14 +596,15 @@ impl Collector {
         Ok(())
     }
 
-    fn records<'c>(&'c self, call: Call, source: &'c str, events: usize, bytes: usize) -> Records<'c> {
+    fn records<'c>(&'c self, asked: &Asked<'c>, source: &'c str, events: usize, bytes: usize) -> Records<'c> {
         /// What an event gains in the log: its key, times, source and typed properties.
         const GAIN_BYTES: usize = 128;
         Records {
-            call,
+            call: asked.call,
             source,
             stamps: Stamps::new(self.clock.as_ref()),
             bounds: self.bounds,
+            from_crawler: asked.from_crawler,
             partitions: count(self.sent.len()),
             minted: &self.minted,
             buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),

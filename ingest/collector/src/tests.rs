@@ -37,8 +37,7 @@ impl Door {
 
     fn with(clock: Arc<dyn Clock>, bounds: Bounds) -> Self {
         let log = ToyLog::new(4);
-        let sources = vec![Source { name: "web".to_owned(), write_key: "wk".to_owned() }];
-        let options = CollectorOptions { sources, accept_any_key: false, bounds };
+        let options = CollectorOptions { keys: vec![Key::write("web", "wk")], accept_any_key: false, bounds };
         let collector = Collector::new(Arc::new(log.clone()), clock, options);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { collector, log, runtime }

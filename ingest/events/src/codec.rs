@@ -85,6 +85,13 @@ pub struct Envelope {
     /// `previousId` of an alias call.
     #[prost(string, tag = "12")]
     pub previous_id: String,
+    /// The door saw that no person did it: by the user agent, or because the client says so. Stage 1 marks by rate too, and
+    /// what it decides is in [`Derived::robot`].
+    #[prost(bool, tag = "13")]
+    pub robot: bool,
+    /// How the event departs from its tracking plan, which keeps and marks it: a place and a rule. Empty when it does not.
+    #[prost(string, tag = "14")]
+    pub violation: String,
     /// What may be about a person.
     #[prost(message, optional, tag = "20")]
     pub personal: Option<Personal>,
@@ -238,6 +245,9 @@ pub struct Derived {
     /// What the post says.
     #[prost(message, optional, tag = "12")]
     pub content: Option<PostContent>,
+    /// Decided once, by stage 1: no person did it, by the door's mark or by the rate of its actor.
+    #[prost(bool, tag = "13")]
+    pub robot: bool,
 }
 
 /// What could not be accepted or applied, as it stands in `dead-letters`.

@@ -49,6 +49,8 @@ fn an_envelope_is_the_same_as_the_contract_writes_it() {
         action: Some((ActionKind::PostCreated, &typed)),
         group_id: "group",
         previous_id: "previous",
+        robot: true,
+        violation: "/a: type",
         name: "Post Created",
         properties: r#"{"a":1}"#,
         traits: "{}",
@@ -76,6 +78,8 @@ fn an_envelope_is_the_same_as_the_contract_writes_it() {
         }),
         group_id: "group".into(),
         previous_id: "previous".into(),
+        robot: true,
+        violation: "/a: type".into(),
         personal: Some(Personal {
             name: "Post Created".into(),
             properties: r#"{"a":1}"#.into(),
