@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod handles;
 mod jobs;
+mod keys;
 mod log;
 mod measure;
 mod metrics;

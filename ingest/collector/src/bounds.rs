@@ -19,7 +19,7 @@ pub const DEPTH_MAX: usize = 32;
 /// become a gigabyte in the log.
 pub const MERGED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The most keys of an event, at all levels together: whoever makes columns of them must not get thousands from one event.
+/// The most keys of an event as sent, at all levels together, and of the `context` of a batch: whoever makes columns of them must not get thousands from one event.
 pub const KEYS_MAX: usize = 1_000;
 
 /// The longest number as written, in bytes. No type that anybody reads it into holds more; a text can.
@@ -33,6 +33,9 @@ pub const TAGS_MAX: usize = 100;
 
 /// The longest time on screen of one view, in milliseconds: 30 days. Sums of it then cannot overflow.
 pub const DWELL_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// How long ago a client may say that an event without a time happened, in milliseconds: a year.
+pub const OFFSET_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
 
 /// The bounds that a deployment may change. The defaults are the constants of this crate with the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

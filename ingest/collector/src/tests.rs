@@ -1,7 +1,8 @@
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicI64;
 
 use base64::Engine as _;
-use millrace_events::{ActionKind, DeadLetter, Envelope, Micros, decode, parse_rfc3339, partition_of};
+use millrace_events::{ActionKind, DeadLetter, Envelope, Micros, check_id, decode, parse_rfc3339, partition_of};
 use millrace_log::toy::ToyLog;
 use millrace_log::{Record, ReplayClock};
 use proptest::prelude::*;
@@ -37,8 +38,7 @@ impl Door {
 
     fn with(clock: Arc<dyn Clock>, bounds: Bounds) -> Self {
         let log = ToyLog::new(4);
-        let sources = vec![Source { name: "web".to_owned(), write_key: "wk".to_owned() }];
-        let options = CollectorOptions { sources, accept_any_key: false, bounds };
+        let options = CollectorOptions { keys: vec![Key::write("web", "wk")], accept_any_key: false, bounds };
         let collector = Collector::new(Arc::new(log.clone()), clock, options);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { collector, log, runtime }
@@ -46,13 +46,16 @@ impl Door {
 
     fn send(&self, call: Call, body: impl Into<Bytes>) -> Result<Accepted, Refusal> {
         let key = base64::engine::general_purpose::STANDARD.encode("wk:");
-        let request =
-            Request { authorization: Some(format!("Basic {key}")), content_encoding: None, body: body.into() };
+        let request = Request { authorization: Some(format!("Basic {key}")), body: body.into(), ..Request::default() };
         self.request(call, request)
     }
 
     pub(crate) fn request(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
         self.runtime.block_on(self.collector.collect(call, request))
+    }
+
+    pub(crate) fn judge(&self, call: Call, request: Request) -> Result<Judged, Refusal> {
+        self.runtime.block_on(self.collector.judge(call, request))
     }
 
     fn records(&self, topic: Topic) -> Vec<(u32, Record)> {
@@ -226,7 +229,7 @@ fn keys_and_digits_have_bounds_too() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     for context in [format!(r#"{{"x":{}}}"#, deep(DEPTH_MAX)), format!("{{{}}}", keys(KEYS_MAX + 1))] {
         let body = format!(r#"{{"batch":[],"context":{context}}}"#);
-        refused(Call::Batch, &body, RefusalKind::Malformed, "invalid_batch");
+        refused(Call::Batch, body, RefusalKind::Malformed, "invalid_batch");
     }
 }
 
@@ -288,14 +291,14 @@ fn a_refusal_does_not_quote_the_body() {
 
 #[test]
 fn contexts_with_many_keys_are_merged() {
-    let keys = |prefix: char| (0..1_500).map(|n| format!("\"{prefix}{n}\":1")).collect::<Vec<_>>().join(",");
+    let keys = |prefix: char| (0..KEYS_MAX - 10).map(|n| format!("\"{prefix}{n}\":1")).collect::<Vec<_>>().join(",");
     let event = format!(r#"{{"type":"identify","userId":"u","context":{{{}}}}}"#, keys('a'));
     let door = Door::new();
     let body = format!(r#"{{"context":{{{}}},"batch":[{}]}}"#, keys('b'), vec![event; 30].join(","));
     assert_eq!(door.send(Call::Batch, body), Ok(Accepted { accepted: 30, rejected: 0 }));
     let context = door.envelopes().remove(0).personal.unwrap().context;
     let merged: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&context).unwrap();
-    assert_eq!(merged.len(), 3_000);
+    assert_eq!(merged.len(), 2 * (KEYS_MAX - 10));
 }
 
 #[test]
@@ -459,6 +462,26 @@ fn an_event_without_an_id_gets_one_of_its_own() {
     let envelopes = door.envelopes();
     assert!(envelopes.iter().all(|e| e.minted_id && e.message_id.starts_with("api-")));
     assert!(envelopes.windows(2).all(|pair| pair[0].message_id != pair[1].message_id));
+}
+
+#[test]
+fn a_door_whose_records_may_be_repeated_mints_ids_that_count() {
+    let mut ids = BTreeSet::new();
+    for name in ["one", "two"] {
+        let mut door = Door::new();
+        door.collector = door.collector.named(name.to_owned());
+        door.send(Call::Identify, r#"{"userId":"u"}"#).unwrap();
+        door.send(Call::Identify, r#"{"userId":"u"}"#).unwrap();
+        door.send(Call::Batch, batch_of(&["1", "1"])).unwrap();
+        let envelopes = door.envelopes();
+        assert!(envelopes.iter().all(|e| !e.minted_id && check_id(&e.message_id).is_ok()));
+        ids.extend(envelopes.into_iter().map(|e| e.message_id));
+        ids.extend(door.letters().into_iter().map(|letter| letter.id));
+    }
+    assert_eq!(ids.len(), 8, "the same moment, and no id twice: {ids:?}");
+    let door = Door::new();
+    door.send(Call::Batch, batch_of(&["1"])).unwrap();
+    assert_eq!(door.letters()[0].id, "", "its place is its id");
 }
 
 #[test]
@@ -661,23 +684,15 @@ fn json() -> impl Strategy<Value = String> {
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    prop::sample::select(vec![
-        Call::Track,
-        Call::Identify,
-        Call::Page,
-        Call::Screen,
-        Call::Group,
-        Call::Alias,
-        Call::Batch,
-    ])
+    prop::sample::select(Call::ALL.to_vec())
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_answered(call in call(), body in prop::collection::vec(any::<u8>(), 0..200), encoding in prop::option::of("gzip|deflate|br")) {
-        let request = Request { authorization: Some("Basic d2s6".to_owned()), content_encoding: encoding, body: body.into() };
+        let request = Request { authorization: Some("Basic d2s6".to_owned()), content_encoding: encoding, body: body.into(), ..Request::default() };
         if let Err(refusal) = Door::new().request(call, request) {
-            prop_assert!(matches!(refusal.kind, RefusalKind::Malformed | RefusalKind::TooLarge), "{refusal}");
+            prop_assert!(matches!(refusal.kind, RefusalKind::Malformed | RefusalKind::TooLarge | RefusalKind::Unsupported), "{refusal}");
         }
     }
 
@@ -685,7 +700,7 @@ proptest! {
     fn any_json_is_answered_and_every_event_is_somewhere(call in call(), events in prop::collection::vec(json(), 0..6)) {
         let door = Door::new();
         if let Err(refusal) = door.send(call, events.concat()) {
-            prop_assert_eq!(refusal.kind, RefusalKind::Malformed);
+            prop_assert!(matches!(refusal.kind, RefusalKind::Malformed | RefusalKind::Unsupported), "{refusal}");
         }
         let before = door.envelopes().len() + door.letters().len();
         let events: Vec<&str> = events.iter().map(String::as_str).collect();

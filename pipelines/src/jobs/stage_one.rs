@@ -1,5 +1,5 @@
-//! Stage 1: every action passes here once. Drops duplicates, decides lateness, keeps what is keyed by the actor, and
-//! writes the re-keyed topics, each record with its position and the one before it.
+//! Stage 1: every action passes here once. Drops duplicates, decides lateness and who is a robot, keeps what is keyed by the
+//! actor, and writes the re-keyed topics, each record with its position and the one before it.
 
 use millrace_events::{
     Action, ActionKind, Derived, Envelope, ID_BYTES_MAX, Kind, LogTime, Position, Topic, TopicPartition, decode,
@@ -7,7 +7,7 @@ use millrace_events::{
 };
 use millrace_log::Record;
 
-use super::{activity, tables};
+use super::{activity, robots, tables};
 use crate::error::Result;
 use crate::job::{Publish, Stage, Writes};
 use crate::operators::dedup::{Dedup, DedupBounds, message_identity};
@@ -86,6 +86,10 @@ impl StageOne {
                 return Ok(());
             }
         }
+        let robot = robots::is_robot(envelope, late, time, state)?;
+        if robot && !envelope.robot {
+            writes.mark_robot();
+        }
         let now = standing(state)?;
         now.accepted += 1;
         now.late += u64::from(late);
@@ -102,6 +106,7 @@ impl StageOne {
             event_time_us: envelope.event_time_us,
             dwell_ms: action.dwell_ms,
             content: envelope.personal.as_ref().and_then(|p| p.content.clone()),
+            robot,
             ..Derived::default()
         };
         self.rekey(action, record, state, writes)

@@ -23,8 +23,10 @@ struct Migration {
     text: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "tables", text: include_str!("../migrations/0001_tables.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "tables", text: include_str!("../migrations/0001_tables.sql") },
+    Migration { number: 2, name: "marks", text: include_str!("../migrations/0002_marks.sql") },
+];
 
 /// The number of the newest one.
 pub(crate) const NEWEST: u32 = MIGRATIONS[MIGRATIONS.len() - 1].number;

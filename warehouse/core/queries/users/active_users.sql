@@ -4,6 +4,7 @@
 -- $from: timestamp, optional. Only what happened at this time or later.
 -- $to: timestamp, optional. Only what happened before this time.
 -- $every: text, default day, one of day week month. How wide a period is.
+-- $robots: text, default include, one of include exclude. Whether what robots did counts too.
 SELECT
     CASE $every
         WHEN 'day' THEN date_trunc('day', event_time)
@@ -13,6 +14,8 @@ SELECT
     count(DISTINCT actor_id) AS users,
     count(*) AS events
 FROM events
-WHERE ($from IS NULL OR event_time >= $from) AND ($to IS NULL OR event_time < $to)
+WHERE ($from IS NULL OR event_time >= $from)
+  AND ($to IS NULL OR event_time < $to)
+  AND ($robots = 'include' OR NOT robot)
 GROUP BY start
 ORDER BY start

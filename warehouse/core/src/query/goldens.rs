@@ -51,7 +51,7 @@ macro_rules! goldens {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../tests/goldens/", $name, ".json")))),*] };
 }
 
-const GOLDENS: [(&str, &str); 13] = goldens! {
+const GOLDENS: [(&str, &str); 15] = goldens! {
     "actions_per_user_histogram"
     "active_users"
     "closed_windows"
@@ -62,9 +62,11 @@ const GOLDENS: [(&str, &str); 13] = goldens! {
     "hourly_rate_by_action"
     "late_events"
     "post_reach"
+    "robot_actors"
     "slate_funnel"
     "tag_activity_by_hour"
     "top_posts"
+    "violations_by_event"
 };
 
 fn read(name: &str) -> Golden {
