@@ -216,6 +216,8 @@ pub struct Collector {
     /// Per partition of `actions`, in the same order.
     rounds: Mutex<Vec<Round>>,
     minted: AtomicU64,
+    /// See [`Collector::named`].
+    door: Option<String>,
     counters: Counters,
 }
 
@@ -270,8 +272,18 @@ impl Collector {
             sent,
             rounds,
             minted: AtomicU64::new(0),
+            door: None,
             counters: Counters::default(),
         }
+    }
+
+    /// For a log in which a record that was appended once may come to stand more than once: what comes without an id is known
+    /// by one that this door mints, remembered and dropped when it is repeated as a client's would be. `door` is part of it;
+    /// no other process may have it, nor have had it.
+    #[must_use]
+    pub fn named(mut self, door: String) -> Self {
+        self.door = Some(door);
+        self
     }
 
     /// Takes one request in and answers when all of it is durable.
@@ -366,15 +378,6 @@ impl Collector {
     pub fn set_keys(&self, keys: Vec<Key>, accept_any_key: bool) {
         let keys = Arc::new(Keys::new(keys, accept_any_key));
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-    }
-
-    /// The name of the key in an `Authorization` header that may send events; `None` when the body has to name one. For an
-    /// edge that wants to know before it reads a body.
-    ///
-    /// # Errors
-    /// As [`Self::collect`] would refuse it.
-    pub fn source_of(&self, authorization: Option<&str>) -> Result<Option<Arc<str>>, Refusal> {
-        Ok(self.keys().by_header(authorization)?.map(Arc::from))
     }
 
     /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door.
@@ -612,6 +615,7 @@ impl Collector {
             from_crawler: asked.from_crawler,
             partitions: count(self.sent.len()),
             minted: &self.minted,
+            door: self.door.as_deref(),
             buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),
             pending: Vec::with_capacity(events),
             rejected: Vec::new(),
