@@ -8,7 +8,7 @@ use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
@@ -115,6 +115,7 @@ impl Modify for Ingest {
             let body = RequestBodyBuilder::new()
                 .description(Some("JSON, whatever the content type says; gzip allowed"))
                 .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
+                .required(Some(Required::True))
                 .build();
             let operation = OperationBuilder::new()
                 .tag("ingest")
