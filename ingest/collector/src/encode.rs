@@ -36,12 +36,15 @@ pub(crate) struct EnvelopeRef<'a> {
 /// `millrace_events::DeadLetter` as the collector writes it, borrowed.
 #[derive(Debug)]
 pub(crate) struct DeadLetterRef<'a> {
+    /// Empty when its place is its id.
+    pub(crate) id: &'a str,
     pub(crate) reason: &'a str,
     pub(crate) detail: &'a str,
     pub(crate) source: &'a str,
     pub(crate) payload: &'a str,
     pub(crate) truncated: bool,
     pub(crate) log_time_us: Micros,
+    pub(crate) door: &'a str,
 }
 
 /// The `by` of the collector's dead letters.
@@ -173,6 +176,7 @@ impl Message for Content<'_> {
 
 impl Message for DeadLetterRef<'_> {
     fn write(&self, to: &mut impl Sink) {
+        text(to, 1, self.id);
         text(to, 2, self.reason);
         text(to, 3, self.detail);
         text(to, 4, self.source);
@@ -180,6 +184,7 @@ impl Message for DeadLetterRef<'_> {
         text(to, 6, self.payload);
         number(to, 7, u64::from(self.truncated));
         number(to, 8, zigzag(self.log_time_us));
+        text(to, 10, self.door);
     }
 }
 
