@@ -26,7 +26,7 @@ use crate::routes::queries::Queries;
 use crate::routes::verify::Verifier;
 use crate::slates::SlateSink;
 use crate::status::StatusSource;
-use crate::{cors, ingest, metrics, routes};
+use crate::{cors, ingest, metrics, routes, settings};
 
 /// The most ingest requests that wait for the log at one time; more are told to come back.
 pub const INGEST_IN_FLIGHT_MAX: usize = 4096;
@@ -132,6 +132,12 @@ impl Api {
         if let Some(door) = ingest::door(request.uri().path()) {
             let origin = cors::origin(request.headers());
             let mut response = ingest::answer(&self.shared, door, request).await;
+            cors::allow(response.headers_mut(), origin);
+            return response;
+        }
+        if let Some(key) = settings::key_of(request.uri().path()) {
+            let (collector, origin) = (&self.shared.state.collector, cors::origin(request.headers()));
+            let mut response = settings::answer(collector, key, request.method(), request.uri(), request.headers());
             cors::allow(response.headers_mut(), origin);
             return response;
         }

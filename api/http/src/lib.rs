@@ -20,6 +20,7 @@ mod query;
 mod record_json;
 mod routes;
 mod serve;
+mod settings;
 mod slates;
 mod status;
 mod verdicts;

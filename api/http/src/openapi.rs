@@ -14,6 +14,7 @@ use utoipa::{Modify, OpenApi};
 use crate::error::Problem;
 use crate::ingest::{DOORS, Door};
 use crate::routes::{self, GUARDED, Guarded};
+use crate::settings;
 use crate::verdicts::{EventResult, Outcome, Results};
 
 #[derive(OpenApi)]
@@ -29,9 +30,9 @@ use crate::verdicts::{EventResult, Outcome, Results};
         routes::trends::tags, routes::trends::posts,
         routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
         routes::log::records, routes::backup::begin, routes::backup::state,
-        routes::verify::begin, routes::verify::state, document,
+        routes::verify::begin, routes::verify::state, settings::described, document,
     ),
-    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome)),
+    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome, settings::Settings)),
     modifiers(&Security, &Ingest, &Described),
     tags(
         (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),
