@@ -8,7 +8,7 @@ use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBu
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
@@ -135,7 +135,7 @@ fn post(path: &str, door: Door) -> Operation {
         body.description(Some("JSON, whatever the content type says; gzip, deflate, zstd and br allowed"))
             .content("application/json", content(RefOr::from(schema)))
     };
-    operation("ingest", path, door).request_body(Some(body.build())).build()
+    operation("ingest", path, door).request_body(Some(body.required(Some(Required::True)).build())).build()
 }
 
 /// One event in the query, as PostHog's SDKs send when they cannot post.
