@@ -69,12 +69,26 @@ impl Decisions {
         let cached = cached.with_context(|| format!("cannot read the catalog at {}", config.catalog))?;
         let decisions = Self { config: config.clone(), catalog, cached, uses: Uses::default() };
         decisions.uses.tell_time(decisions.now_ms());
+        decisions.warn_of_clear_keys();
         Ok(Arc::new(decisions))
     }
 
     /// Who may send and read now.
     pub(crate) fn keys(&self) -> KeySet {
         KeySet::at(self.now_ms(), &self.config, &self.cached.snapshot(), &self.uses)
+    }
+
+    /// They are taken; only commands write them anew, so that servers of an earlier version still know them while they are
+    /// replaced one after the other.
+    fn warn_of_clear_keys(&self) {
+        let snapshot = self.cached.snapshot();
+        let count = snapshot.records::<ApiKey>().flatten().filter(ApiKey::was_in_clear).count();
+        if count > 0 {
+            tracing::warn!(
+                "the catalog holds {count} key(s) in clear, from an earlier version: once all servers are of this one, rotate them \
+                 with `millrace keys rotate NAME`; whatever `keys` writes next hashes all of them"
+            );
+        }
     }
 
     /// The clock of the database, which also tells when a key ends. Until it was asked, that of this machine.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
+use millrace_collector::is_mistyped;
 use serde::Deserialize;
 
 pub(crate) use self::backend::Backend;
@@ -275,6 +276,11 @@ impl Config {
                 "the write key of source {} is shorter than 8 characters",
                 source.name
             );
+            ensure!(
+                !is_mistyped(source.write_key.as_bytes()),
+                "the write key of source {} is invalid: its checksum is wrong; was it copied whole?",
+                source.name
+            );
         }
         fn of<'a>(given: &'a Option<String>, file: &'a Option<String>) -> Option<&'a str> {
             given.as_deref().or(file.as_deref())
@@ -409,6 +415,8 @@ mod tests {
         assert!(refused("nocolon").contains("NAME:KEY"));
         assert!(refused("web:short").contains("shorter than 8"));
         assert!(refused(":12345678").contains("needs a name"));
+        let cut = refused("web:mr_wk_0000000000");
+        assert!(cut.contains("source web") && cut.contains("its checksum is wrong") && !cut.contains("0000"), "{cut}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::key::{KeyHash, is_mistyped};
+use crate::key::{KeyHash, is_mistyped, is_secret};
 use crate::last_use::LastUse;
 use crate::refusal::{Code, Refusal};
 use crate::scope::{Scope, Scopes};
@@ -96,8 +96,7 @@ impl Keys {
         }
     }
 
-    /// The source named by `writeKey` of the body. A key that may do more than send events is not taken there: bodies end
-    /// up in dead letters.
+    /// The source named by `writeKey` of the body. A secret key is not taken there: bodies end up in dead letters.
     pub(crate) fn by_body(&self, write_key: Option<&str>) -> Result<&str, Refusal> {
         let Some(key) = write_key.map(str::as_bytes).filter(|key| !key.is_empty()) else {
             return Err(Refusal::new(
@@ -105,13 +104,18 @@ impl Keys {
                 "no write key: send it as the user name of HTTP Basic, or in the body as `writeKey`, with PostHog's SDKs as `api_key`",
             ));
         };
-        match self.allow(key, Scope::EventsWrite) {
-            Ok(known) if known.scopes != Scopes::WRITE => Err(Refusal::new(
+        if is_secret(key) && !self.accept_any_key {
+            return Err(Refusal::new(
                 Code::InvalidWriteKey,
-                "this key may do more than send events: send it in the header `Authorization`, never in a body",
-            )),
-            allowed => self.named(allowed),
+                "a secret key is sent in the header `Authorization`, never in a body",
+            ));
         }
+        self.find(key)
+    }
+
+    /// The source of what comes without a key, from clients that have no place for one: only for development.
+    pub(crate) fn of_anybody(&self) -> Option<&str> {
+        self.accept_any_key.then_some(DEV_SOURCE)
     }
 
     fn find(&self, key: &[u8]) -> Result<&str, Refusal> {
@@ -138,6 +142,12 @@ impl Keys {
             None => Err(Denied::Unknown),
         }
     }
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub(crate) fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, rest) = authorization.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(rest.trim())
 }
 
 fn refused(denied: Denied) -> Refusal {

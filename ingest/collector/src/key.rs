@@ -62,6 +62,11 @@ pub fn is_mistyped(key: &[u8]) -> bool {
     is_ours && !is_whole
 }
 
+/// True when it begins as a secret key does.
+pub(crate) fn is_secret(key: &[u8]) -> bool {
+    key.starts_with(KeyKind::Secret.prefix().as_bytes())
+}
+
 /// The hash of the text before it, wrapped: what is mistyped has the same in one of 900 million cases.
 fn checksum(text: &[u8]) -> String {
     let [a, b, c, d, ..] = KeyHash::of(text).0;

@@ -1,6 +1,6 @@
 //! `millrace keys`: who may send events and read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -248,7 +248,7 @@ async fn find(catalog: &dyn Catalog, name: &str) -> anyhow::Result<(ApiKey, mill
 
 /// Refuses a key that is that of a name already: of two names with one key nobody knows which one sends.
 async fn refuse_a_known(catalog: &dyn Catalog, key: &HashedKey) -> anyhow::Result<()> {
-    for entry in entries(catalog).await? {
+    for entry in entries(catalog, ApiKey::KIND).await? {
         let Ok(record) = read::<ApiKey>(&entry) else { continue };
         let mut known = std::iter::once(&record.key).chain(record.old.iter().map(|old| &old.key));
         ensure!(known.all(|known| known.hash != key.hash), "this is a key of {} already", record.name);
@@ -256,10 +256,10 @@ async fn refuse_a_known(catalog: &dyn Catalog, key: &HashedKey) -> anyhow::Resul
     Ok(())
 }
 
-async fn entries(catalog: &dyn Catalog) -> anyhow::Result<Vec<Entry>> {
+async fn entries(catalog: &dyn Catalog, kind: &str) -> anyhow::Result<Vec<Entry>> {
     let (mut found, mut after) = (Vec::new(), None::<String>);
     loop {
-        let page = catalog.list(ApiKey::KIND, after.as_deref(), PAGE_MAX).await?;
+        let page = catalog.list(kind, after.as_deref(), PAGE_MAX).await?;
         let Some(last) = page.last() else { return Ok(found) };
         after = Some(last.name.clone());
         found.extend(page);
@@ -272,16 +272,9 @@ async fn list(config: &Config, as_json: bool) -> anyhow::Result<()> {
     if !as_json {
         say(&row(["STATE", "KIND", "ID", "SINCE", "LAST USED", "SCOPES", "NAME"]))?;
     }
-    for entry in entries(catalog.as_ref()).await? {
-        let record: ApiKey = match read(&entry) {
-            Ok(record) => record,
-            Err(error) => {
-                note(&error.to_string());
-                continue;
-            }
-        };
-        let uses = read_record::<KeyUse>(catalog.as_ref(), &record.name).await?;
-        let uses = uses.map(|(uses, _)| uses).unwrap_or_default();
+    let mut uses = records::<KeyUse>(catalog.as_ref()).await?;
+    for record in records::<ApiKey>(catalog.as_ref()).await?.into_values() {
+        let uses = uses.remove(&record.name).unwrap_or_default();
         let old: Vec<&OldKey> = record.old.iter().filter(|old| now_ms < old.taken_until_ms).collect();
         if as_json {
             say(&as_value(&record, &old, &uses).to_string())?;
@@ -293,6 +286,18 @@ async fn list(config: &Config, as_json: bool) -> anyhow::Result<()> {
     }
     catalog.close().await;
     Ok(())
+}
+
+/// The records of a kind by name. One that somebody has spoiled hides no other.
+async fn records<R: Record>(catalog: &dyn Catalog) -> anyhow::Result<BTreeMap<String, R>> {
+    let mut found = BTreeMap::new();
+    for entry in entries(catalog, R::KIND).await? {
+        match read::<R>(&entry) {
+            Ok(record) => drop(found.insert(entry.name, record)),
+            Err(error) => note(&error.to_string()),
+        }
+    }
+    Ok(found)
 }
 
 /// The lines of a name: one for its newest key, and one for each that ends.

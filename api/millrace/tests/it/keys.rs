@@ -115,15 +115,20 @@ async fn while_postgres_is_away_the_last_known_keys_are_taken() {
     let (data, door) = (folder.path().join("data"), folder.path().join("door"));
     let url = postgres.url().to_owned();
     let at = ["--catalog", &url];
-    let web = keys(&["add", "web"], &data, &at);
+    let before = keys(&["add", "web"], &data, &at);
     let server = Server::start_on(&door, "wall", free_port(), &at).await;
-    assert_eq!((answer(&server, &web).await, answer(&server, "another-key").await), (200, 401));
+    assert_eq!((answer(&server, &before).await, answer(&server, "another-key").await), (200, 401));
+    let web = keys(&["rotate", "web", "--overlap", "8s"], &data, &at);
+    until(&server, &web, 200).await;
+    assert_eq!(answer(&server, &before).await, 200, "it is not over yet");
     postgres.kill();
+    until(&server, &before, 401).await;
     assert_eq!((answer(&server, &web).await, answer(&server, "another-key").await), (200, 401), "without Postgres");
     assert_eq!(server.get("/v1/feeds/home?viewer=u").await.0, 200, "without Postgres");
     server.stop();
     let server = Server::start_on(&door, "wall", free_port(), &at).await;
     assert_eq!((answer(&server, &web).await, answer(&server, "another-key").await), (200, 401), "from the copy");
+    assert_eq!(answer(&server, &before).await, 401, "by the clock of this machine");
     postgres.restart();
     keys(&["revoke", "web"], &data, &at);
     until(&server, &web, 401).await;
@@ -261,6 +266,14 @@ async fn the_last_use_of_each_key_is_listed() {
     assert!(listed(&data)[1]["last_used_at"].is_string());
 }
 
+async fn until_read(server: &Server, token: &str, status: u16) {
+    let begun = Instant::now();
+    while server.get_as("/v1/status", token).await.0 != status {
+        assert!(begun.elapsed() < PATIENCE, "not answered with {status} in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_key_reads_what_its_scopes_say_on_a_running_server() {
     const FEED: &str = "/v1/feeds/home?viewer=u";
@@ -270,11 +283,7 @@ async fn a_secret_key_reads_what_its_scopes_say_on_a_running_server() {
     assert_eq!(server.get(FEED).await.0, 200, "there is no key that reads yet, and this is the loopback");
     let app = keys(&["create", "app", "--kind", "secret", "--scope", "feeds:read"], &data, &[]);
     assert!(app.len() == 55 && app.starts_with("mr_sk_"), "{app}");
-    let begun = Instant::now();
-    while server.get(FEED).await.0 != 401 {
-        assert!(begun.elapsed() < PATIENCE, "reading stays open");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_read(&server, "", 401).await;
     assert_eq!(server.get_as(FEED, &app).await.0, 200);
     let (status, body) = server.get_as("/v1/status", &app).await;
     assert!(status == 403 && body.contains("insufficient_scope") && body.contains("status:read"), "{status} {body}");
@@ -284,13 +293,13 @@ async fn a_secret_key_reads_what_its_scopes_say_on_a_running_server() {
     let (status, body) = server.get_as(FEED, &app[..50]).await;
     assert!(status == 401 && body.contains("its checksum is wrong"), "{status} {body}");
     let boss = keys(&["create", "boss", "--kind", "secret", "--scope", "admin"], &data, &[]);
-    until(&server, &boss, 200).await;
+    until_read(&server, &boss, 200).await;
     for path in [FEED, "/v1/status", "/v1/queries", "/v1/log/actions"] {
         assert_eq!(server.get_as(path, &boss).await.0, 200, "{path}");
     }
     keys(&["revoke", "boss"], &data, &[]);
-    until(&server, &boss, 401).await;
-    assert_eq!(server.get_as(FEED, &boss).await.0, 401);
+    until_read(&server, &boss, 401).await;
+    assert_eq!(answer(&server, &boss).await, 401, "nor does it send any more");
     server.stop();
 }
 
