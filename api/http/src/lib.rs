@@ -37,7 +37,7 @@ pub use routes::queries::{AS_OF, JSON_BYTES_MAX, JSON_ROWS_MAX, Queries};
 pub use routes::verify::{Verification, Verifier};
 pub use serve::{HEAD_BYTES_MAX, HEAD_TIMEOUT, ServeOptions, serve};
 pub use slates::{NoSlates, SlateSink};
-pub use status::{JobPartition, LogPartition, OnlineStatus, StatusReport, StatusSource, WarehouseStatus};
+pub use status::{JobPartition, LogPartition, OnlineStatus, SpoolStatus, StatusReport, StatusSource, WarehouseStatus};
 
 #[cfg(test)]
 mod tests;

@@ -20,4 +20,5 @@ mod keys;
 mod load;
 mod migrate;
 mod scenario;
+mod spool;
 mod support;
