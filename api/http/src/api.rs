@@ -29,7 +29,7 @@ use crate::routes::verify::Verifier;
 use crate::serve::Peer;
 use crate::slates::SlateSink;
 use crate::status::StatusSource;
-use crate::{cors, ingest, metrics, routes};
+use crate::{cors, ingest, metrics, routes, settings};
 
 /// The most ingest requests that wait for the log at one time; more are told to come back.
 pub const INGEST_IN_FLIGHT_MAX: usize = 4096;
@@ -177,10 +177,16 @@ impl Api {
             cors::allow(response.headers_mut(), origin);
             return response;
         }
-        match asked.check_address() {
-            Ok(()) => self.read(request).await,
-            Err(error) => unrouted(error),
+        if let Err(error) = asked.check_address() {
+            return unrouted(error);
         }
+        if let Some(key) = settings::key_of(request.uri().path()) {
+            let (collector, origin) = (&self.shared.state.collector, cors::origin(request.headers()));
+            let mut response = settings::answer(collector, key, request.method(), request.uri(), request.headers());
+            cors::allow(response.headers_mut(), origin);
+            return response;
+        }
+        self.read(request).await
     }
 
     async fn read<B>(&self, request: Request<B>) -> Response

@@ -87,6 +87,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path; see /openapi.json")
     }
 
+    pub(crate) fn no_write_key() -> Self {
+        let message = "there is no such write key: `millrace keys list` shows those that there are";
+        Self::new(StatusCode::NOT_FOUND, "unknown_write_key", message)
+    }
+
     pub(crate) fn no_post() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,

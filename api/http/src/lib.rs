@@ -23,6 +23,7 @@ mod query;
 mod record_json;
 mod routes;
 mod serve;
+mod settings;
 mod slates;
 mod status;
 mod turned_away;
@@ -43,7 +44,7 @@ pub use routes::queries::{AS_OF, JSON_BYTES_MAX, JSON_ROWS_MAX, Queries};
 pub use routes::verify::{Verification, Verifier};
 pub use serve::{CONNECTIONS_MAX, HEAD_BYTES_MAX, Peer, ServeOptions, serve};
 pub use slates::{NoSlates, SlateSink};
-pub use status::{JobPartition, LogPartition, OnlineStatus, StatusReport, StatusSource, WarehouseStatus};
+pub use status::{JobPartition, LogPartition, OnlineStatus, SpoolStatus, StatusReport, StatusSource, WarehouseStatus};
 
 #[cfg(test)]
 mod tests;

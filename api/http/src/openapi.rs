@@ -8,12 +8,13 @@ use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBu
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
 use crate::ingest::{DOORS, Door};
 use crate::routes::{self, GUARDED, Guarded};
+use crate::settings;
 use crate::verdicts::{EventResult, Outcome, Results};
 
 #[derive(OpenApi)]
@@ -29,9 +30,9 @@ use crate::verdicts::{EventResult, Outcome, Results};
         routes::trends::tags, routes::trends::posts,
         routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
         routes::log::records, routes::backup::begin, routes::backup::state,
-        routes::verify::begin, routes::verify::state, document,
+        routes::verify::begin, routes::verify::state, settings::described, document,
     ),
-    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome)),
+    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome, settings::Settings)),
     modifiers(&Security, &Ingest, &Described, &Limited),
     tags(
         (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),
@@ -134,7 +135,7 @@ fn post(path: &str, door: Door) -> Operation {
         body.description(Some("JSON, whatever the content type says; gzip, deflate, zstd and br allowed"))
             .content("application/json", content(RefOr::from(schema)))
     };
-    operation("ingest", path, door).request_body(Some(body.build())).build()
+    operation("ingest", path, door).request_body(Some(body.required(Some(Required::True)).build())).build()
 }
 
 /// One event in the query, as PostHog's SDKs send when they cannot post.

@@ -14,6 +14,7 @@ mod metrics;
 mod online;
 mod retention;
 mod slates;
+mod spool;
 mod states;
 mod unfinished;
 mod up;

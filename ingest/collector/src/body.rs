@@ -64,10 +64,14 @@ fn unpackable() -> Refusal {
     Refusal::new(Code::InvalidEncoding, "the body is not compressed as its content encoding or its first bytes say")
 }
 
+/// What editors and shells of one maker put before UTF-8. No part of the JSON, and whoever sends it does not see it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The body as text.
 pub(crate) fn text(body: &[u8]) -> Result<&str, Refusal> {
     let text = simdutf8::basic::from_utf8(body)
         .map_err(|_| Refusal::new(Code::InvalidUtf8, "the body is not UTF-8: encode it as UTF-8 JSON"))?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if text.trim_ascii().is_empty() {
         return Err(Refusal::new(Code::EmptyBody, "the body is empty: send a JSON object"));
     }

@@ -136,6 +136,11 @@ impl Call {
         }
     }
 
+    /// The content type of its body, where one event is one.
+    pub const fn media_type(self) -> &'static str {
+        if matches!(self, Call::CloudEvents) { "application/cloudevents+json" } else { "application/json" }
+    }
+
     /// What a call that comes alone is; `None` for what may hold several, or in a form of its own.
     fn kind(self) -> Option<Kind> {
         Some(match self {

@@ -683,6 +683,31 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn only_a_write_key_is_known() {
+    let door = Door::new();
+    assert!(door.collector.knows("wk"));
+    for unknown in ["", "w", "wkk", "wk "] {
+        assert!(!door.collector.knows(unknown), "{unknown:?}");
+    }
+}
+
+#[test]
+fn every_call_has_a_name_of_its_own_and_its_letters_carry_it() {
+    let names: std::collections::HashSet<&str> = Call::ALL.iter().map(|call| call.name()).collect();
+    assert_eq!(names.len(), Call::ALL.len());
+    for call in [Call::Track, Call::Alias] {
+        let door = Door::new();
+        assert_eq!(door.send(call, "{}"), Ok(Accepted { accepted: 0, rejected: 1 }));
+        assert_eq!(door.letters()[0].door, call.name());
+    }
+    for call in [Call::Batch, Call::Events, Call::Capture, Call::Analytics] {
+        let door = Door::new();
+        assert_eq!(door.send(call, r#"{"batch":[{}]}"#), Ok(Accepted { accepted: 0, rejected: 1 }));
+        assert_eq!(door.letters()[0].door, call.name());
+    }
+}
+
 fn call() -> impl Strategy<Value = Call> {
     prop::sample::select(Call::ALL.to_vec())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
+use millrace_collector::Call;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
@@ -270,13 +271,13 @@ struct Verification {
 
 #[async_trait]
 impl Door for Client {
-    async fn batch(&self, body: Bytes) -> Answer {
+    async fn send(&self, call: Call, body: Bytes) -> Answer {
         let key = self.write_key.as_deref().unwrap_or_default();
         let request = self
             .http
-            .post(format!("{}/v1/batch", self.base))
+            .post(format!("{}{}", self.base, millrace_http::path_of(call)))
             .basic_auth(key, Some(""))
-            .header("content-type", "application/json")
+            .header("content-type", call.media_type())
             .body(body);
         let answer = match request.send().await {
             Ok(answer) => answer,
@@ -322,6 +323,9 @@ pub(crate) struct Status {
     /// Whether the online store has what the log says, where it can lose it.
     #[serde(default)]
     pub(crate) online: Option<millrace_http::OnlineStatus>,
+    /// What the door keeps until the log takes it.
+    #[serde(default)]
+    pub(crate) spool: Option<millrace_http::SpoolStatus>,
     /// Everything acknowledged is visible everywhere.
     pub(crate) caught_up: bool,
 }
@@ -352,10 +356,11 @@ pub(crate) struct JobPosition {
 }
 
 impl Status {
-    /// Records that some job has yet to apply, and that have yet to be archived.
+    /// Records that some job has yet to apply, that have yet to be archived, and that are not even in the log.
     pub(crate) fn lag(&self) -> u64 {
         let archive = self.warehouse.as_ref().map_or(0, |archive| archive.lag);
-        self.jobs.values().flat_map(|job| job.values()).map(|at| at.lag).sum::<u64>() + archive
+        let kept = self.spool.as_ref().map_or(0, |spool| spool.events);
+        self.jobs.values().flat_map(|job| job.values()).map(|at| at.lag).sum::<u64>() + archive + kept
     }
 }
 

@@ -21,4 +21,5 @@ mod keys;
 mod load;
 mod migrate;
 mod scenario;
+mod spool;
 mod support;
