@@ -179,6 +179,7 @@ impl From<Refusal> for ApiError {
             RefusalKind::Forbidden => StatusCode::FORBIDDEN,
             RefusalKind::Malformed | RefusalKind::TooLarge => StatusCode::BAD_REQUEST,
             RefusalKind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            RefusalKind::Limited => StatusCode::TOO_MANY_REQUESTS,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self {

@@ -8,7 +8,7 @@ use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBu
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
@@ -33,7 +33,7 @@ use crate::verdicts::{EventResult, Outcome, Results};
         routes::verify::begin, routes::verify::state, settings::described, document,
     ),
     components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome, settings::Settings)),
-    modifiers(&Security, &Ingest, &Described),
+    modifiers(&Security, &Ingest, &Described, &Limited),
     tags(
         (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),
         (name = "feeds", description = "What to show"),
@@ -174,6 +174,7 @@ fn operation(id: &str, path: &str, door: Door) -> OperationBuilder {
         .response("401", problem())
         .response("403", problem())
         .response("413", problem())
+        .response("429", problem())
         .response("503", problem())
         .securities(Some(asked(Scope::EventsWrite)));
     if door.call() == Some(Call::CloudEvents) { operation.response("415", problem()) } else { operation }
@@ -271,10 +272,41 @@ impl Modify for Described {
             let RefOr::T(response) = response else { continue };
             response.description = match status.as_bytes() {
                 [b'2', ..] => "answered",
+                b"429" => "a write key or an address has asked too often: `Retry-After` says when it may again",
                 [b'4', ..] => "the request has to be changed: `code` and `detail` say how",
                 _ => "the same request may be sent again later",
             }
             .to_owned();
+        }
+    }
+}
+
+/// What an answer says where limits are set.
+struct Limited;
+
+impl Modify for Limited {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let header = |schema: Object, what: &str| {
+            RefOr::T(HeaderBuilder::new().schema(Some(schema)).description(Some(what)).build())
+        };
+        let text = || ObjectBuilder::new().schema_type(Type::String).build();
+        let items = openapi.paths.paths.values_mut();
+        let operations = items.flat_map(|item| [&mut item.get, &mut item.post]).flatten();
+        for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
+            let RefOr::T(response) = response else { continue };
+            if matches!(status.as_str(), "200" | "429") {
+                let policy = header(
+                    text(),
+                    "where limits are set, each of them: what it holds and in how many seconds it fills",
+                );
+                let state = header(text(), "what is left of each, and in how many seconds all of it is there again");
+                response.headers.extend([("RateLimit-Policy".to_owned(), policy), ("RateLimit".to_owned(), state)]);
+            }
+            if matches!(status.as_str(), "429" | "503") {
+                let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build();
+                let wait = header(seconds, "in how many seconds to send the same request again");
+                response.headers.insert("Retry-After".to_owned(), wait);
+            }
         }
     }
 }

@@ -32,8 +32,25 @@ pub struct StatusReport {
     /// Whether the online store has what the log says; absent where it is in the data directory, which does not forget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub online: Option<OnlineStatus>,
-    /// Everything that was acknowledged is visible everywhere, in queries too.
+    /// What this door keeps until the log takes it; absent where it keeps nothing, and at doors that have no spool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolStatus>,
+    /// Everything that was acknowledged is visible everywhere, in queries too: as far as this process knows, for other doors
+    /// may keep something in spools of their own.
     pub caught_up: bool,
+}
+
+/// What was acknowledged at this door and is not in the log yet, because the log did not take it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SpoolStatus {
+    /// How many bytes its files have.
+    pub bytes: u64,
+    /// How many records wait.
+    pub events: u64,
+    /// The log time of the oldest, RFC 3339; null when none waits.
+    pub oldest: Option<String>,
+    /// Why nothing more can be kept, or nothing brought in; null when all is well.
+    pub error: Option<String>,
 }
 
 /// How the online store is, as far as the process that was asked knows. A loss is noticed within a second.

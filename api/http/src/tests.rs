@@ -4,6 +4,7 @@ mod access;
 mod doors;
 mod harness;
 mod ingest;
+mod limits;
 mod log;
 mod overload;
 mod queries;

@@ -20,6 +20,7 @@ use millrace_pipelines::archive::{ArchiveStatus, Archiver};
 use millrace_pipelines::jobs::stage_of;
 use millrace_pipelines::runner::{Board, PartitionStatus, Timer};
 use millrace_ranking::{Ranker, RankerOptions};
+use millrace_spool::Spool;
 use prost::Message;
 
 use crate::config::{ClockMode, Config, Role};
@@ -59,6 +60,8 @@ pub(crate) struct Stores {
     pub(crate) log: Arc<dyn EventLog>,
     /// The log again, where it is on Kafka.
     pub(crate) kafka: Option<Arc<KafkaLog>>,
+    /// Which log it is.
+    pub(crate) log_name: String,
     pub(crate) online: Online,
     pub(crate) states: States,
 }
@@ -75,7 +78,7 @@ impl Stores {
         let Opened { log, kafka, name } = log::open(config, &embedded).await?;
         let online = Online::open(config, &embedded)?;
         let states = States::open(config, &embedded, &name).await?;
-        Ok(Self { embedded, log, kafka, online, states })
+        Ok(Self { embedded, log, kafka, log_name: name, online, states })
     }
 
     /// This process among those that share the work. Without shared job state there are no others.
@@ -151,12 +154,17 @@ impl Timer for TokioTimer {
     }
 }
 
-/// The clock that stamps log time. In a replay it goes on from the newest log time, so that a restart does not go back.
-pub(crate) async fn clock(config: &Config, log: &dyn EventLog) -> anyhow::Result<Arc<dyn Clock>> {
+/// The clock that stamps log time. In a replay it goes on from the newest log time, in the log or in the spool, so that a restart
+/// does not go back.
+pub(crate) async fn clock(
+    config: &Config,
+    log: &dyn EventLog,
+    spool: Option<&Spool>,
+) -> anyhow::Result<Arc<dyn Clock>> {
     if config.clock == ClockMode::Wall {
         return Ok(Arc::new(WallClock));
     }
-    let mut newest = LogTime::MIN;
+    let mut newest = spool.and_then(Spool::newest_left).unwrap_or(LogTime::MIN);
     for partition in 0..log.partitions() {
         let bounds = log.bounds(TopicPartition::new(Topic::Actions, partition)).await?;
         newest = newest.max(bounds.last_time.unwrap_or(LogTime::MIN));
@@ -164,14 +172,18 @@ pub(crate) async fn clock(config: &Config, log: &dyn EventLog) -> anyhow::Result
     Ok(Arc::new(ReplayClock::new(newest)))
 }
 
-/// The front door over this log, for these keys.
+/// The front door over this log, and the spool before it, for these keys.
 pub(crate) fn collector(
     log: Arc<dyn EventLog>,
+    spool: Option<Arc<Spool>>,
     clock: Arc<dyn Clock>,
     (keys, accept_any_key): (Vec<Key>, bool),
-) -> Arc<Collector> {
+) -> anyhow::Result<Arc<Collector>> {
     let options = CollectorOptions { keys, accept_any_key, bounds: CollectorBounds::default() };
-    Arc::new(Collector::new(log, clock, options))
+    Ok(Arc::new(match spool {
+        Some(spool) => Collector::new(spool, clock, options).named(crate::spool::door_name()?),
+        None => Collector::new(log, clock, options),
+    }))
 }
 
 /// The ranker over these stores.
@@ -240,12 +252,17 @@ pub(crate) struct Status {
     online: Online,
     pub(crate) board: Option<Board>,
     archiver: Option<Arc<Archiver>>,
+    pub(crate) spool: Option<Arc<Spool>>,
 }
 
 #[async_trait]
 impl StatusSource for Status {
     async fn status(&self) -> StatusReport {
+        // Before the log is looked at: what leaves the spool now is in the ends read after.
+        let is_in_the_log = self.spool.as_deref().is_none_or(Spool::is_empty);
         let mut report = self.applied_report().await;
+        report.caught_up &= is_in_the_log;
+        report.spool = self.spool.as_deref().and_then(crate::spool::status);
         report.online = self.online.status();
         report.caught_up &= report.online.is_none_or(|online| online.whole);
         report
@@ -256,11 +273,17 @@ impl Status {
     /// The status of these stores and of the jobs that run on them here, if any do.
     pub(crate) fn new(stores: &Stores, jobs: Option<&Jobs>, archiver: Option<Arc<Archiver>>) -> Self {
         Self {
+            spool: None,
             log: stores.log.clone(),
             online: stores.online.clone(),
             board: jobs.map(|jobs| jobs.board.clone()),
             archiver,
         }
+    }
+
+    /// The same with the spool before the log.
+    pub(crate) fn with_spool(self, spool: Option<Arc<Spool>>) -> Self {
+        Self { spool, ..self }
     }
 
     /// The report, of which `caught_up` says whether everything in the log is applied; whether the online store still has it
@@ -379,9 +402,13 @@ fn status_elsewhere(of: TopicPartition, told: Option<Bytes>) -> PartitionStatus 
 impl Readiness for Status {
     fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
-        if !self.log.healthy() {
+        // A door whose spool takes events is of use while the log is away.
+        let takes_events = self.spool.as_deref().map_or_else(|| self.log.healthy(), EventLog::healthy);
+        if !takes_events {
             missing.push("the log cannot be written: is the disk full, is a broker away?".to_owned());
         }
+        let stuck = self.spool.as_deref().and_then(|spool| spool.spooled().stuck);
+        missing.extend(stuck.map(|why| format!("the spool cannot be brought into the log: {why}")));
         for (of, status) in self.board.as_ref().map(Board::all).unwrap_or_default() {
             if let Some(error) = status.error {
                 missing.push(format!("jobs of {of}: {error}"));

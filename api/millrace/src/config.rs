@@ -2,6 +2,7 @@
 //! which win over the file.
 
 mod backend;
+mod limits;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,9 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use millrace_collector::is_mistyped;
+use millrace_http::LimitOptions;
 use serde::Deserialize;
 
 pub(crate) use self::backend::Backend;
+use self::limits::{LimitArgs, LimitFile};
 
 /// Partitions of every topic unless configured otherwise: enough for a laptop's cores, few enough to tick cheaply.
 const PARTITIONS: u32 = 4;
@@ -85,7 +88,8 @@ pub(crate) struct ConfigArgs {
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
     /// A TOML file with any of: data_dir, log, state, online, warehouse, catalog, listen, roles, clock, partitions, api_token,
-    /// retention_days, slate_retention_days, slate_sample_rate, backup_dir, sources = [{ name, write_key }].
+    /// retention_days, slate_retention_days, slate_sample_rate, backup_dir, spool_bytes, spool_dir, sources = [{ name, write_key }],
+    /// limits = { the names of the flags about limits }.
     #[arg(long, env = "MILLRACE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Which roles this process runs [default: all].
@@ -117,6 +121,16 @@ pub(crate) struct ConfigArgs {
     /// Below which directory `backup --to` may write; a server beyond the loopback takes no backups without it.
     #[arg(long, env = "MILLRACE_BACKUP_DIR")]
     pub(crate) backup_dir: Option<PathBuf>,
+    /// How many bytes of events a door keeps on its own disk while the log does not take them; 0: none [default: 1 GiB where the
+    /// log is an engine].
+    #[arg(long, value_name = "BYTES", env = "MILLRACE_SPOOL_BYTES")]
+    pub(crate) spool_bytes: Option<u64>,
+    /// Where a door keeps them, on a volume that outlives the process; with the log in the data directory, on another disk
+    /// than that [default: DATA_DIR/spool where the log is an engine].
+    #[arg(long, value_name = "DIR", env = "MILLRACE_SPOOL_DIR")]
+    pub(crate) spool_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// How long the log is kept.
@@ -156,7 +170,10 @@ struct FileConfig {
     slate_retention_days: Option<f64>,
     slate_sample_rate: Option<f64>,
     backup_dir: Option<PathBuf>,
+    spool_bytes: Option<u64>,
+    spool_dir: Option<PathBuf>,
     sources: Vec<SourceConfig>,
+    limits: LimitFile,
 }
 
 /// Everything decided.
@@ -194,6 +211,12 @@ pub(crate) struct Config {
     pub(crate) slate_sample_rate: Option<f64>,
     /// Below which directory the administrator may have backups written.
     pub(crate) backup_dir: Option<PathBuf>,
+    /// How many bytes the spool may have, when that is not left to the default.
+    pub(crate) spool_bytes: Option<u64>,
+    /// Where the spool is, when that is not left to the default.
+    pub(crate) spool_dir: Option<PathBuf>,
+    /// How often who may ask.
+    pub(crate) limits: LimitOptions,
 }
 
 impl StoreArgs {
@@ -272,6 +295,7 @@ impl Config {
             given.as_deref().or(file.as_deref())
         }
         let roles = args.roles.clone().or(file.roles);
+        let listen = args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
         let config = Config {
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data")),
             log: Backend::read("log", of(&args.stores.log, &file.log), LOGS)?,
@@ -279,7 +303,7 @@ impl Config {
             online: Backend::read("online", of(&args.stores.online, &file.online), ONLINE_STORES)?,
             warehouse: Backend::read("warehouse", of(&args.stores.warehouse, &file.warehouse), WAREHOUSES)?,
             catalog: Backend::read("catalog", of(&args.stores.catalog, &file.catalog), CATALOGS)?,
-            listen: args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            listen,
             roles: roles
                 .map_or_else(|| [Role::Collector, Role::Pipelines, Role::Api].into(), |r| r.into_iter().collect()),
             clock: args.clock.or(file.clock).unwrap_or_default(),
@@ -290,6 +314,9 @@ impl Config {
             slate_retention_days: args.slate_retention_days.or(file.slate_retention_days),
             slate_sample_rate: args.slate_sample_rate.or(file.slate_sample_rate),
             backup_dir: args.backup_dir.clone().or(file.backup_dir),
+            spool_bytes: args.spool_bytes.or(file.spool_bytes),
+            spool_dir: args.spool_dir.clone().or(file.spool_dir),
+            limits: file.limits.decide(&args.limits, listen.ip().is_loopback())?,
         };
         config.check()?;
         Ok(config)
@@ -304,6 +331,11 @@ impl Config {
             self.state == Backend::Embedded || self.log != Backend::Embedded,
             "--state is at {}, where others can share it, but the log is in the data directory, where they cannot: give --log too",
             self.state
+        );
+        ensure!(
+            self.spool_bytes.unwrap_or(0) == 0 || self.spool_dir.is_some() || self.log != Backend::Embedded,
+            "--spool-bytes is given, but the log is in the data directory, and a spool there would be on the same disk: give \
+             --spool-dir on another one"
         );
         ensure!(!self.roles.is_empty(), "no role to run: leave --roles out to run all of them");
         if let Some(token) = &self.api_token {
@@ -330,6 +362,15 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// Where a door keeps what the log does not take, and how many bytes of it. `None`: nothing. A log in the data directory
+    /// would have the same disk, and be away when this is.
+    pub(crate) fn spool(&self) -> Option<(PathBuf, u64)> {
+        let bytes = self.spool_bytes.unwrap_or(millrace_spool::SPOOL_BYTES);
+        let beside_an_engine = (self.log != Backend::Embedded).then(|| self.data_dir.join("spool"));
+        let dir = self.spool_dir.clone().or(beside_an_engine)?;
+        (bytes > 0 && self.roles.contains(&Role::Collector)).then_some((dir, bytes))
     }
 
     /// Partitions for a new data directory.
@@ -412,6 +453,23 @@ mod tests {
         assert_eq!(format!("{given:?}"), "{\"log\", \"catalog\"}");
         let wrong = StoreArgs { online: Some("kafka://h:1".to_owned()), ..StoreArgs::default() };
         assert!(wrong.apart("run").unwrap_err().to_string().contains("--online cannot be at kafka://"));
+    }
+
+    #[test]
+    fn a_spool_is_before_an_engine_or_on_a_disk_of_its_own() {
+        let spool = |log: Option<&str>, dir: Option<&str>, bytes: Option<u64>| {
+            let stores = StoreArgs { log: log.map(str::to_owned), ..StoreArgs::default() };
+            let args =
+                ConfigArgs { stores, spool_dir: dir.map(PathBuf::from), spool_bytes: bytes, ..ConfigArgs::default() };
+            Config::load(&args).map(|config| config.spool())
+        };
+        let (kafka, default) = (Some("kafka://h:1/p"), millrace_spool::SPOOL_BYTES);
+        assert_eq!(spool(None, None, None).unwrap(), None);
+        assert_eq!(spool(kafka, None, None).unwrap(), Some(("data/spool".into(), default)));
+        assert_eq!(spool(kafka, Some("/x"), Some(7)).unwrap(), Some(("/x".into(), 7)));
+        assert_eq!(spool(kafka, None, Some(0)).unwrap(), None);
+        assert_eq!(spool(None, Some("/x"), None).unwrap(), Some(("/x".into(), default)));
+        assert!(spool(None, None, Some(7)).unwrap_err().to_string().contains("on the same disk"));
     }
 
     #[test]

@@ -87,6 +87,9 @@ fn gauges(out: &mut String, collector: &Collector, slates: &Slates, status: &Sta
         "Candidates left out of too large records.",
     )?;
     writeln!(out, "millrace_api_slate_candidates_left_out_total {}", served.left_out)?;
+    if let Some(spool) = &status.spool {
+        crate::spool::gauges(out, spool)?;
+    }
     if let Some(archive) = status.archive() {
         header(out, "millrace_warehouse_lag_records", "gauge", "Records whose rows are not archived, by table.")?;
         for (table, of) in &archive.tables {
@@ -129,6 +132,6 @@ fn gauges(out: &mut String, collector: &Collector, slates: &Slates, status: &Sta
     Ok(())
 }
 
-fn header(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+pub(crate) fn header(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }

@@ -13,6 +13,7 @@ use clap::Args;
 use millrace_collector::Collector;
 use millrace_http::{Access, Api, ApiState, ServeOptions, serve};
 use millrace_pipelines::archive::Archived;
+use millrace_spool::Spool;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,10 +24,12 @@ use crate::commands::backup::live::LiveBackup;
 use crate::commands::backup::take::{Quiesce, Source, Still};
 use crate::commands::local::LocalDoor;
 use crate::config::{Backend, ClockMode, Config, ConfigArgs, Role};
+use crate::handles;
 use crate::jobs::Jobs;
 use crate::online::{self, Online};
 use crate::retention::{self, Trimmer};
 use crate::slates::{SlateWriter, Slates};
+use crate::spool;
 use crate::verifier::LiveVerifier;
 
 /// How long the stores may take to close before the process ends without waiting for them.
@@ -58,6 +61,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 pub(crate) struct Platform {
     config: Config,
     stores: Stores,
+    spool: Option<Arc<Spool>>,
     jobs: Option<Jobs>,
     api: Api,
     collector: Arc<Collector>,
@@ -77,7 +81,8 @@ impl Platform {
         decisions.refuse_a_door_without_keys()?;
         let warehouse = archive::open(&config).await?;
         let archived = Archived::default();
-        let clock = assemble::clock(&config, stores.log.as_ref()).await?;
+        let spool = spool::open(&config, &stores).await?;
+        let clock = assemble::clock(&config, stores.log.as_ref(), spool.as_deref()).await?;
         let (mut jobs, mut archiver) = (None, None);
         if assemble::runs(&config, Role::Pipelines) {
             let mut started = Jobs::start(&stores, &archived, stores.member()?)?;
@@ -105,9 +110,10 @@ impl Platform {
         let (slates, slate_writer) = Slates::start(stores.log.clone(), clock.clone(), decisions.slate_sample_rate());
         let keys = decisions.keys();
         let is_open = Arc::new(AtomicBool::new(keys.all_may_read));
-        let collector = assemble::collector(stores.log.clone(), clock, (keys.keys, keys.any_may_send));
+        let keys = (keys.keys, keys.any_may_send);
+        let collector = assemble::collector(stores.log.clone(), spool.clone(), clock, keys)?;
         let ranker = assemble::ranker(stores.online.store(), stores.log.partitions());
-        let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()));
+        let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()).with_spool(spool.clone()));
         let state = ApiState {
             collector: collector.clone(),
             body_bytes_max: millrace_collector::BODY_BYTES_MAX,
@@ -137,20 +143,24 @@ impl Platform {
             )),
             metrics: crate::metrics::source(collector.clone(), slates.clone(), status.clone()),
             access: Access { api_token: config.api_token.clone(), admin_token, is_open: is_open.clone() },
+            limits: config.limits.clone(),
         };
         let quiet = assemble::flush_when_quiet(collector.clone(), stores.embedded.clone());
-        let helpers = vec![
+        let mut helpers = vec![
             tokio::spawn(assemble::tick(collector.clone(), stores.log.partitions())),
             tokio::spawn(quiet),
             tokio::spawn(decisions.clone().follow(collector.clone(), is_open, slates)),
             tokio::spawn(decisions.clone().remember_uses()),
         ];
-        Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, slate_writer, decisions, helpers })
+        helpers.extend(spool.as_ref().map(|spool| tokio::spawn(spool.drain())));
+        let api = Api::new(state);
+        Ok(Self { config, stores, spool, jobs, api, collector, status, slate_writer, decisions, helpers })
     }
 
     /// Serves until `stop`, then stops producers before consumers.
     pub(crate) async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send) {
-        serve(self.api.clone(), listener, ServeOptions::default(), stop).await;
+        let options = ServeOptions::for_connections(handles::for_connections());
+        serve(self.api.clone(), listener, options, stop).await;
         self.stop().await;
     }
 
@@ -163,6 +173,9 @@ impl Platform {
     /// Stops what produces, then what consumes, and makes everything durable.
     pub(crate) async fn stop(self) {
         self.helpers.iter().for_each(tokio::task::JoinHandle::abort);
+        if let Some(spool) = self.spool {
+            spool::close(spool).await;
+        }
         self.slate_writer.stop().await;
         if let Some(jobs) = self.jobs {
             jobs.stop().await;
@@ -179,7 +192,7 @@ impl Platform {
         }
     }
 
-    /// A line for each store that is not in the data directory.
+    /// A line for each store that is not in the data directory, and for the spool.
     fn places(&self) -> String {
         let stores = [
             ("log", &self.config.log),
@@ -189,7 +202,8 @@ impl Platform {
             ("catalog", &self.config.catalog),
         ];
         let away = stores.into_iter().filter(|(_, at)| **at != Backend::Embedded);
-        away.map(|(store, at)| format!("  {store:<8} {at}\n")).collect()
+        let places: String = away.map(|(store, at)| format!("  {store:<8} {at}\n")).collect();
+        places + &self.spool.as_deref().map(spool::line).unwrap_or_default()
     }
 
     /// Says in a few lines what runs where, and how to try it.

@@ -112,7 +112,8 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
+/// Passes over a text whose first quote was taken, its last one included.
+pub(crate) fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => return,

@@ -17,8 +17,8 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use crate::{
-    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LogPartition, Readiness, SlateSink, StatusReport,
-    StatusSource, Verification, Verifier,
+    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LimitOptions, LogPartition, Readiness, SlateSink,
+    StatusReport, StatusSource, Verification, Verifier,
 };
 
 /// 2026-01-01.
@@ -137,15 +137,19 @@ impl Harness {
     }
 
     pub(crate) fn with_token(api_token: Option<&str>) -> Self {
-        Self::with(api_token, false)
+        Self::with(api_token, false, LimitOptions::default())
     }
 
     /// A surface for development, where any write key is taken.
     pub(crate) fn for_anybody() -> Self {
-        Self::with(None, true)
+        Self::with(None, true, LimitOptions::default())
     }
 
-    fn with(api_token: Option<&str>, accept_any_key: bool) -> Self {
+    pub(crate) fn with_limits(limits: LimitOptions) -> Self {
+        Self::with(None, false, limits)
+    }
+
+    fn with(api_token: Option<&str>, accept_any_key: bool, limits: LimitOptions) -> Self {
         let log = ToyLog::new(PARTITIONS);
         let store = ToyStore::new();
         let process = Arc::new(Process::default());
@@ -172,6 +176,7 @@ impl Harness {
                 admin_token: ADMIN_TOKEN.to_owned(),
                 is_open: Arc::new(api_token.is_none().into()),
             },
+            limits,
         });
         Self { api, log, process, store, writes: 0 }
     }
@@ -263,6 +268,6 @@ impl Answer {
         assert!(text("instance").starts_with("req_") && !text("title").is_empty());
         assert!(!text("detail").is_empty() && text("detail") == text("message") && text("message") == text("error"));
         let retry_after = self.header("retry-after");
-        assert_eq!(status == 503, retry_after.parse::<u32>().is_ok_and(|s| s > 0), "{retry_after:?}");
+        assert_eq!(matches!(status, 429 | 503), retry_after.parse::<u32>().is_ok_and(|s| s > 0), "{retry_after:?}");
     }
 }

@@ -225,8 +225,8 @@ async fn ingest(args: &Args) -> anyhow::Result<()> {
 /// Fills a log through the collector, without jobs.
 async fn fill(config: &Config, events: u64) -> anyhow::Result<()> {
     let stores = Stores::open(config).await?;
-    let clock = assemble::clock(config, stores.log.as_ref()).await?;
-    let collector = assemble::collector(stores.log.clone(), clock, (Vec::new(), true));
+    let clock = assemble::clock(config, stores.log.as_ref(), None).await?;
+    let collector = assemble::collector(stores.log.clone(), None, clock, (Vec::new(), true))?;
     // One after the other: a replay's clock must see the events as they happened.
     for body in bodies(events, 500) {
         let request = millrace_collector::Request {

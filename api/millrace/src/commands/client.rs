@@ -323,6 +323,9 @@ pub(crate) struct Status {
     /// Whether the online store has what the log says, where it can lose it.
     #[serde(default)]
     pub(crate) online: Option<millrace_http::OnlineStatus>,
+    /// What the door keeps until the log takes it.
+    #[serde(default)]
+    pub(crate) spool: Option<millrace_http::SpoolStatus>,
     /// Everything acknowledged is visible everywhere.
     pub(crate) caught_up: bool,
 }
@@ -353,10 +356,11 @@ pub(crate) struct JobPosition {
 }
 
 impl Status {
-    /// Records that some job has yet to apply, and that have yet to be archived.
+    /// Records that some job has yet to apply, that have yet to be archived, and that are not even in the log.
     pub(crate) fn lag(&self) -> u64 {
         let archive = self.warehouse.as_ref().map_or(0, |archive| archive.lag);
-        self.jobs.values().flat_map(|job| job.values()).map(|at| at.lag).sum::<u64>() + archive
+        let kept = self.spool.as_ref().map_or(0, |spool| spool.events);
+        self.jobs.values().flat_map(|job| job.values()).map(|at| at.lag).sum::<u64>() + archive + kept
     }
 }
 

@@ -72,6 +72,7 @@ fn load(path: PathBuf) -> anyhow::Result<Config> {
 }
 
 async fn copy(from: &Config, to: &mut Config) -> anyhow::Result<()> {
+    crate::spool::refuse_leftovers(from)?;
     let old = Stores::open(from).await.context("cannot open the old place")?;
     let partitions = old.log.partitions();
     to.partitions.get_or_insert(partitions);

@@ -78,6 +78,16 @@ fn table(status: &Status) -> Vec<String> {
             "the online store is away, or is filled from the log: feeds and counters may lack something".to_owned(),
         );
     }
+    if let Some(spool) = &status.spool {
+        let oldest = spool.oldest.as_deref().unwrap_or("-");
+        lines.push(format!(
+            "the log did not take {} records: they wait in the spool, {} bytes, the oldest since {oldest}",
+            spool.events, spool.bytes
+        ));
+        if let Some(error) = &spool.error {
+            lines.push(format!("the spool waits: {error}"));
+        }
+    }
     lines.push(match status.caught_up {
         true => "caught up: everything acknowledged is visible everywhere".to_owned(),
         false => format!("not caught up: {} records to go", status.lag()),

@@ -30,24 +30,37 @@ async fn an_end_between_any_two_writes_loses_and_doubles_nothing() {
         let points = millrace_failpoints::NAMES.iter().copied().filter(|point| !point.starts_with("spool"));
         let points: Vec<_> = points.skip(nth).step_by(FAMILIES).collect();
         let random = Random(random.below(u64::MAX) | 1);
-        tokio::spawn(async move { lives(&points, times, random).await })
+        tokio::spawn(async move { lives(&points, times, random, None).await })
     });
     for family in families.collect::<Vec<_>>() {
         family.await.unwrap();
     }
 }
 
-async fn lives(points: &[&str], times: u64, mut random: Random) {
+/// The log of a door seems to be away every other moment, so that everything comes by the spool, by its beginning and its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_between_any_two_writes_of_a_spool_loses_and_doubles_nothing() {
+    let times = number("MILLRACE_CRASH_TIMES").unwrap_or(TIMES);
+    let points: Vec<_> = millrace_failpoints::NAMES.iter().copied().filter(|p| p.starts_with("spool")).collect();
+    assert!(points.len() >= 3, "{points:?}");
+    let weather = "spool-trying=30%return(refuse);spool-draining=30%return(refuse);";
+    lives(&points, times, Random(seed()), Some(weather)).await;
+}
+
+/// With a spool where the log has a weather.
+async fn lives(points: &[&str], times: u64, mut random: Random, weather: Option<&str>) {
     let folder = tempfile::tempdir().unwrap();
     let (data, port) = (folder.path().join("data"), free_port());
+    let spool = folder.path().join("spool").display().to_string();
+    let arguments: &[&str] = if weather.is_some() { &["--spool-dir", &spool] } else { &[] };
     let load = Load::start(port, folder.path());
     let begun = Instant::now();
     for _ in 0..times {
         for point in points {
             let is_often = point.starts_with("collector") || point.starts_with("runner");
             let passes = random.below(if is_often { PASSES } else { SELDOM_PASSES });
-            let plan = format!("{point}={passes}*off->1*return(abort)");
-            let Doomed(server) = &mut doomed(&data, port, &plan);
+            let plan = format!("{}{point}={passes}*off->1*return(abort)", weather.unwrap_or_default());
+            let Doomed(server) = &mut doomed(&data, port, arguments, &plan);
             let died = Instant::now() + LIFE;
             let status = loop {
                 if let Some(status) = server.try_wait().unwrap() {
@@ -60,7 +73,7 @@ async fn lives(points: &[&str], times: u64, mut random: Random) {
         }
     }
     println!("{} ends at {points:?} in {:.0} s", times * points.len() as u64, begun.elapsed().as_secs_f64());
-    let server = Server::start_on(&data, "wall", port, &[]).await;
+    let server = Server::start_on(&data, "wall", port, arguments).await;
     let ledger = load.finish().await;
     server.caught_up().await;
     ledger.check(&server).await;
@@ -79,9 +92,10 @@ impl Drop for Doomed {
 }
 
 /// A server that ends at a point.
-fn doomed(data: &Path, port: u16, plan: &str) -> Doomed {
+fn doomed(data: &Path, port: u16, arguments: &[&str], plan: &str) -> Doomed {
     let child = millrace(&["up", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
         .arg(data)
+        .args(arguments)
         .env("FAILPOINTS", plan)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -9,6 +9,7 @@
 
 mod absence;
 mod backup;
+mod bounds;
 mod cluster;
 mod crash;
 mod doctor;
@@ -20,4 +21,5 @@ mod keys;
 mod load;
 mod migrate;
 mod scenario;
+mod spool;
 mod support;

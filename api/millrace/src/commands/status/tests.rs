@@ -9,6 +9,7 @@ fn the_table_sums_lag_and_takes_the_slowest_clock() {
                     "new":{"0":{"committed":0,"end":0,"lag":0,"clock":null}}},
             "warehouse":{"lag":3,"tables":{"events":2,"served_slates":1},"as_of":"2026-01-01T00:00:00Z",
                          "error":"the disk is full"},
+            "spool":{"bytes":900,"events":2,"oldest":"2026-01-01T00:00:03Z","error":"it is stuck"},
             "caught_up":false}"#,
     )
     .unwrap();
@@ -25,6 +26,8 @@ fn the_table_sums_lag_and_takes_the_slowest_clock() {
          archive                       2                         3  2026-01-01T00:00:00Z\n\
          the archive waits: the disk is full\n\
          \n\
-         not caught up: 4 records to go"
+         the log did not take 2 records: they wait in the spool, 900 bytes, the oldest since 2026-01-01T00:00:03Z\n\
+         the spool waits: it is stuck\n\
+         not caught up: 6 records to go"
     );
 }
