@@ -5,6 +5,7 @@ mod harness;
 mod ingest;
 mod log;
 mod overload;
+mod persons;
 mod queries;
 mod reads;
 mod serve;

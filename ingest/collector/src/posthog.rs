@@ -113,7 +113,9 @@ pub(crate) fn call<'a>(event: &'a str) -> Result<(Kind, Fields<'a>), Rejection> 
     };
     match kind {
         Kind::Identify => {
-            fields.anonymous_id = known_before.or(device);
+            // The device would do for a name, but an anonymous id here says whose it is, and `$set` does not: several people
+            // set their traits from one device.
+            fields.anonymous_id = known_before;
             fields.traits = traits;
         }
         Kind::Alias => fields.previous_id = alias,

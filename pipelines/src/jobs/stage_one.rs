@@ -2,12 +2,12 @@
 //! writes the re-keyed topics, each record with its position and the one before it.
 
 use millrace_events::{
-    Action, ActionKind, Derived, Envelope, ID_BYTES_MAX, Kind, LogTime, Position, Topic, TopicPartition, decode,
+    Action, ActionKind, Derived, Envelope, ID_BYTES_MAX, Kind, Link, LogTime, Position, Topic, TopicPartition, decode,
     partition_of,
 };
 use millrace_log::Record;
 
-use super::{activity, tables};
+use super::{activity, identity, tables};
 use crate::error::Result;
 use crate::job::{Publish, Stage, Writes};
 use crate::operators::dedup::{Dedup, DedupBounds, message_identity};
@@ -89,6 +89,9 @@ impl StageOne {
         let now = standing(state)?;
         now.accepted += 1;
         now.late += u64::from(late);
+        if let Some(link) = identity::link_of(envelope) {
+            return self.link(envelope, link, late, time, state, writes);
+        }
         let Some(action) = &envelope.action else { return Ok(()) };
         let actor = envelope.key();
         activity::apply(actor, action, envelope.event_time_us, writes);
@@ -105,6 +108,28 @@ impl StageOne {
             ..Derived::default()
         };
         self.rekey(action, record, state, writes)
+    }
+
+    /// Sends a link to both of its ends.
+    fn link(
+        &self,
+        envelope: &Envelope,
+        link: Link,
+        late: bool,
+        time: LogTime,
+        state: &mut State,
+        writes: &mut Writes,
+    ) -> Result<()> {
+        let record = Derived {
+            log_time_us: time.0,
+            late,
+            actor: envelope.key().to_owned(),
+            event_time_us: envelope.event_time_us,
+            link: Some(link.clone()),
+            ..Derived::default()
+        };
+        self.send(Topic::UserEvents, &link.alias_id, record.clone(), state, writes)?;
+        self.send(Topic::UserEvents, &link.person_id, record, state, writes)
     }
 
     /// Sends the record to everyone it concerns.

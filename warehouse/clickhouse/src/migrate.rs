@@ -23,8 +23,10 @@ struct Migration {
     text: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "tables", text: include_str!("../migrations/0001_tables.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "tables", text: include_str!("../migrations/0001_tables.sql") },
+    Migration { number: 2, name: "identities", text: include_str!("../migrations/0002_identities.sql") },
+];
 
 /// The number of the newest one.
 pub(crate) const NEWEST: u32 = MIGRATIONS[MIGRATIONS.len() - 1].number;

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod feeds;
 pub(crate) mod health;
 pub(crate) mod log;
+pub(crate) mod persons;
 pub(crate) mod posts;
 pub(crate) mod queries;
 mod query;
@@ -29,6 +30,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let readers = Router::new()
         .route("/v1/feeds/home", get(feeds::home))
         .route("/v1/feeds/author/{author_id}", get(feeds::author))
+        .route("/v1/persons/{id}", get(persons::person))
         .route("/v1/posts/{post_id}", get(posts::post))
         .route("/v1/posts/{post_id}/engagement", get(posts::engagement))
         .route("/v1/trends/tags", get(trends::tags))
