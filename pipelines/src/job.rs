@@ -124,6 +124,8 @@ pub struct Writes {
     pub(crate) rows: Vec<(Offset, Row)>,
     /// Records that have no row in the table of their topic.
     pub(crate) left_out: Vec<Offset>,
+    /// Records whose row in the table of their topic says that a robot did it, and that do not say so themselves.
+    pub(crate) robots: Vec<Offset>,
     online: Vec<OnlineWrite>,
     /// Which of `online` have no value yet.
     announced: FxHashSet<usize>,
@@ -246,6 +248,7 @@ impl Writes {
             truncated,
             log_time_us: self.time.0,
             position: Some(at),
+            door: String::new(),
         });
     }
 
@@ -257,6 +260,11 @@ impl Writes {
     /// Keeps this record out of the warehouse: a duplicate, or what could not be read.
     pub fn leave_out(&mut self) {
         self.left_out.push(self.at.offset);
+    }
+
+    /// Marks this record as a robot's in the warehouse.
+    pub fn mark_robot(&mut self) {
+        self.robots.push(self.at.offset);
     }
 
     /// The position of the next re-keyed record of this input.

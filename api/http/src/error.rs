@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use millrace_collector::{Refusal, RefusalKind};
+use millrace_collector::{Denied, Reason, Refusal, RefusalKind, Scope};
 use millrace_events::UnknownTopic;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,12 +28,25 @@ pub(crate) struct ApiError {
     message: Cow<'static, str>,
     retry_after_s: Option<u32>,
     allow: Option<&'static str>,
+    /// The scope that the key lacks.
+    scope: Option<Scope>,
     missing: Vec<String>,
+    /// A smaller request would be taken.
+    is_too_large: bool,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), retry_after_s: None, allow: None, missing: Vec::new() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after_s: None,
+            allow: None,
+            scope: None,
+            missing: Vec::new(),
+            is_too_large: false,
+        }
     }
 
     fn later(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -46,13 +59,19 @@ impl ApiError {
 
     /// Segment answers 400, not 413, for size; its SDKs drop the request either way.
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
-        Self::invalid("body_too_large", format!("the body is larger than {bytes_max} bytes; send less at once"))
+        let message = format!("the body is larger than {bytes_max} bytes; send less at once");
+        Self { is_too_large: true, ..Self::invalid("body_too_large", message) }
     }
 
-    /// The same with 413 where a smaller request would be taken: PostHog's SDKs halve a batch then, and drop it after 400.
-    pub(crate) fn halved(self) -> Self {
-        let is_size = matches!(self.code, "body_too_large" | "batch_too_large" | "too_many_events");
-        Self { status: if is_size { StatusCode::PAYLOAD_TOO_LARGE } else { self.status }, ..self }
+    /// The same with 413 where a smaller request would be taken: for everybody but Segment. Some SDKs halve a batch then, and
+    /// drop it after 400.
+    pub(crate) fn with_size_as_413(self) -> Self {
+        Self { status: if self.is_too_large { StatusCode::PAYLOAD_TOO_LARGE } else { self.status }, ..self }
+    }
+
+    /// The only event of a request went to the dead letters, and its sender has no other way to hear of it.
+    pub(crate) fn event_refused(reason: Reason, details: Cow<'static, str>) -> Self {
+        Self::invalid(reason.as_str(), details)
     }
 
     pub(crate) fn body_unreadable() -> Self {
@@ -108,12 +127,21 @@ impl ApiError {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "missing_token",
-            "send `Authorization: Bearer` with the token of this deployment",
+            "send `Authorization: Bearer` with a secret key, or the token of this deployment",
         )
     }
 
     pub(crate) fn invalid_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "this token is not valid here")
+    }
+
+    pub(crate) fn mistyped_key() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_token", Denied::Mistyped.to_string())
+    }
+
+    pub(crate) fn insufficient_scope(scope: Scope) -> Self {
+        let message = format!("this needs a key with the scope {scope}");
+        Self { scope: Some(scope), ..Self::new(StatusCode::FORBIDDEN, "insufficient_scope", message) }
     }
 
     pub(crate) fn overloaded() -> Self {
@@ -143,10 +171,17 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.kind {
             RefusalKind::Unauthorized => StatusCode::UNAUTHORIZED,
+            RefusalKind::Forbidden => StatusCode::FORBIDDEN,
             RefusalKind::Malformed | RefusalKind::TooLarge => StatusCode::BAD_REQUEST,
+            RefusalKind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { retry_after_s: refusal.retry_after_s, ..Self::new(status, refusal.code, refusal.message) }
+        Self {
+            retry_after_s: refusal.retry_after_s,
+            scope: (refusal.kind == RefusalKind::Forbidden).then_some(Scope::EventsWrite),
+            is_too_large: refusal.kind == RefusalKind::TooLarge,
+            ..Self::new(status, refusal.code, refusal.message)
+        }
     }
 }
 
@@ -250,6 +285,11 @@ impl IntoResponse for ApiError {
         }
         if self.status == StatusCode::UNAUTHORIZED && self.code.ends_with("_token") {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(scope) = self.scope
+            && let Ok(challenge) = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"").parse()
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         response
     }

@@ -207,6 +207,10 @@ struct ActionLine {
     group_id: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     previous_id: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    robot: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    violation: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -237,6 +241,8 @@ fn action_line(envelope: Envelope) -> ActionLine {
         action: envelope.action.map(typed_line),
         group_id: envelope.group_id,
         previous_id: envelope.previous_id,
+        robot: envelope.robot,
+        violation: envelope.violation,
         name: personal.name,
         content: personal.content.map(content_line),
         properties: sent(&personal.properties),
@@ -317,6 +323,8 @@ struct DerivedLine {
     tick: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     late: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    robot: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
     action: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -348,6 +356,7 @@ fn derived_line(derived: Derived) -> DerivedLine {
         source_log_time: format_rfc3339(derived.log_time_us),
         tick: derived.tick,
         late: derived.late,
+        robot: derived.robot,
         action: ActionKind::try_from(derived.kind).unwrap_or(ActionKind::Custom).as_str(),
         actor: derived.actor,
         post_id: derived.post_id,
@@ -368,6 +377,9 @@ struct DeadLetterLine {
     #[serde(skip_serializing_if = "String::is_empty")]
     source: String,
     by: String,
+    /// Which call it came in by.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    door: String,
     /// JSON as a client sent it.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Sent>,
@@ -388,6 +400,7 @@ fn dead_letter_line(letter: DeadLetter) -> DeadLetterLine {
         detail: letter.detail,
         source: letter.source,
         by: letter.by,
+        door: letter.door,
         payload: is_text.then(|| sent(&letter.payload)).flatten(),
         payload_base64: (!is_text).then(|| STANDARD.encode(&letter.payload)),
         truncated: letter.truncated,

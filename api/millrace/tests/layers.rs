@@ -24,6 +24,7 @@ const EMBEDDED: &str = "millrace-embedded";
 const OBJECTS: &str = "millrace-objects";
 const LOG: &str = "millrace-log";
 const LOG_KAFKA: &str = "millrace-log-kafka";
+const SPOOL: &str = "millrace-spool";
 const FEATURE_STORE: &str = "millrace-feature-store";
 const SIMULATOR: &str = "millrace-simulator";
 const WAREHOUSE: &str = "millrace-warehouse";
@@ -41,6 +42,8 @@ const BINARY: &str = "millrace";
 const ENGINES: &str = "millrace-engines";
 /// Empty but in tests.
 const FAILPOINTS: &str = "millrace-failpoints";
+/// The laws of the decoders, for a fuzzer: nobody ships it.
+const FUZZ: &str = "millrace-fuzz";
 
 const LAYERS: &[Row] = &[
     row(0, EVENTS, &[]),
@@ -54,6 +57,7 @@ const LAYERS: &[Row] = &[
     row(1, WAREHOUSE, &[EVENTS]),
     row(1, CATALOG, &[]),
     row(2, LOG_KAFKA, &[LOG, EVENTS]),
+    row(2, SPOOL, &[LOG, EVENTS, FAILPOINTS]),
     row(2, DELTA, &[WAREHOUSE, EVENTS, OBJECTS, FAILPOINTS]),
     row(2, REDIS, &[FEATURE_STORE]),
     row(2, CLICKHOUSE, &[WAREHOUSE, EVENTS, FAILPOINTS]),
@@ -62,6 +66,7 @@ const LAYERS: &[Row] = &[
     row(3, RANKING, &[FEATURE_STORE, EVENTS]),
     row(4, SLATEDB, &[PIPELINES, LOG, EVENTS, OBJECTS]),
     row(4, HTTP, &[RANKING, COLLECTOR, FEATURE_STORE, WAREHOUSE, LOG, EVENTS]),
+    row(5, FUZZ, &[COLLECTOR, RANKING, LOG, EVENTS]),
     row(
         5,
         BINARY,
@@ -74,6 +79,7 @@ const LAYERS: &[Row] = &[
             SIMULATOR,
             DELTA,
             LOG_KAFKA,
+            SPOOL,
             REDIS,
             CLICKHOUSE,
             CATALOG,
@@ -103,7 +109,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("deltalake", &[]),
     ("parquet", &[DELTA]),
     ("object_store", &[DELTA, OBJECTS]),
-    ("rustix", &[DELTA, FAILPOINTS]),
+    ("rustix", &[DELTA, FAILPOINTS, SPOOL]),
     ("quick-xml", &[SIMULATOR]),
     ("zstd", &[BINARY]),
     ("clickhouse", &[CLICKHOUSE]),

@@ -45,7 +45,7 @@ pub const REACTIONS: u8 = 37;
 
 /// List: the newest posts of one partition of `reaction-events`, see [`fresh_key`]; score is the time of creation in
 /// microseconds, member the post id. Only the first [`FRESH_MAX`] are content. A member may have been deleted since: the
-/// post's own record says so. Written by `posts`.
+/// post's own record says so. What a robot wrote is not listed. Written by `posts`.
 pub const FRESH: u8 = 38;
 
 /// List: ids that were said to belong to this one, by this one; score is the latest event time at which that was said, in
@@ -99,6 +99,9 @@ pub struct PostRecord {
     /// What it says.
     #[prost(message, optional, tag = "5")]
     pub content: Option<PostContent>,
+    /// A robot wrote it. An edit by a robot does not make it one's.
+    #[prost(bool, tag = "6")]
+    pub robot: bool,
 }
 
 /// The totals of a post. Likes are the actors who like it now; unique viewers an estimate; the rest count every event.

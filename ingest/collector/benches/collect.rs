@@ -6,12 +6,14 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use millrace_collector::{Call, Collector, CollectorOptions, Request, Source};
+use millrace_collector::{Call, Collector, CollectorOptions, Key, KeyKind, Request, make_key};
 use millrace_events::TopicPartition;
 use millrace_log::{Append, Bounds, EventLog, Offset, Record, Result, WallClock};
 
@@ -70,15 +72,32 @@ fn custom(nth: usize) -> String {
     event(nth, "Checkout Started", r#"{"cart":"c-1","total":12.5,"items":[{"sku":"a","n":1},{"sku":"b","n":2}]}"#)
 }
 
+/// What a browser sends: a context with its agent.
+fn viewed(nth: usize) -> String {
+    let agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36";
+    format!(
+        r#"{{"type":"track","event":"post_viewed","anonymousId":"visitor-{}","messageId":"ajs-next-1767225600000-{nth:012}-4bd2-9b1f-7d1a2b3c4d5e","timestamp":"2026-01-01T00:00:{:02}.123Z","properties":{{"post_id":"post-{nth}"}},"context":{{"page":{{"path":"/","referrer":"","search":"","title":"Home","url":"https://example.org/"}},"userAgent":"{agent}","locale":"en-GB","timezone":"Europe/Berlin"}}}}"#,
+        nth % 97,
+        nth % 60,
+    )
+}
+
 fn batch(events: usize, event: fn(usize) -> String) -> Bytes {
     let events: Vec<String> = (0..events).map(event).collect();
     let sent_at = "2026-01-01T00:01:00.000Z";
     Bytes::from(format!(r#"{{"batch":[{}],"writeKey":"wk_web","sentAt":"{sent_at}"}}"#, events.join(",")))
 }
 
+/// How many keys are known: the cost of an event must not depend on it.
+const KEYS: u8 = 200;
+
+fn key(nth: u8) -> String {
+    make_key(KeyKind::Write, &[nth; 32])
+}
+
 fn collector() -> Collector {
-    let sources = vec![Source { name: "web".to_owned(), write_key: "wk_web".to_owned() }];
-    let options = CollectorOptions { sources, ..CollectorOptions::default() };
+    let keys = (0..KEYS).map(|nth| Key::write(&format!("source-{nth}"), &key(nth))).collect();
+    let options = CollectorOptions { keys, ..CollectorOptions::default() };
     Collector::new(Arc::new(NullLog), Arc::new(WallClock), options)
 }
 
@@ -92,9 +111,9 @@ fn run(bencher: Bencher<'_, '_>, call: Call, body: Bytes, events: usize) {
     let collector = collector();
     let runtime =
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
-    let authorization = Some("Basic d2tfd2ViOg==".to_owned());
+    let authorization = Some(format!("Basic {}", STANDARD.encode(format!("{}:", key(7)))));
     bencher.counter(ItemsCount::new(events)).bench(|| {
-        let request = Request { authorization: authorization.clone(), content_encoding: None, body: body.clone() };
+        let request = Request { authorization: authorization.clone(), body: body.clone(), ..Request::default() };
         let accepted = runtime.block_on(collector.collect(call, request)).expect("the body is good");
         assert_eq!(accepted.accepted as usize, events);
     });
@@ -113,6 +132,11 @@ fn batch_of_100_likes_gzip(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn batch_of_100_posts(bencher: Bencher<'_, '_>) {
     run(bencher, Call::Batch, batch(100, created), 100);
+}
+
+#[divan::bench]
+fn batch_of_100_views_in_browsers(bencher: Bencher<'_, '_>) {
+    run(bencher, Call::Batch, batch(100, viewed), 100);
 }
 
 #[divan::bench]

@@ -24,6 +24,8 @@ pub(crate) struct EnvelopeRef<'a> {
     pub(crate) action: Option<(ActionKind, &'a Typed<'a>)>,
     pub(crate) group_id: &'a str,
     pub(crate) previous_id: &'a str,
+    pub(crate) robot: bool,
+    pub(crate) violation: &'a str,
     /// The event name as sent, when folding changed it.
     pub(crate) name: &'a str,
     pub(crate) properties: &'a str,
@@ -34,12 +36,15 @@ pub(crate) struct EnvelopeRef<'a> {
 /// `millrace_events::DeadLetter` as the collector writes it, borrowed.
 #[derive(Debug)]
 pub(crate) struct DeadLetterRef<'a> {
+    /// Empty when its place is its id.
+    pub(crate) id: &'a str,
     pub(crate) reason: &'a str,
     pub(crate) detail: &'a str,
     pub(crate) source: &'a str,
     pub(crate) payload: &'a str,
     pub(crate) truncated: bool,
     pub(crate) log_time_us: Micros,
+    pub(crate) door: &'a str,
 }
 
 /// The `by` of the collector's dead letters.
@@ -98,6 +103,8 @@ impl Message for EnvelopeRef<'_> {
         }
         text(to, 11, self.group_id);
         text(to, 12, self.previous_id);
+        number(to, 13, u64::from(self.robot));
+        text(to, 14, self.violation);
         let personal = PersonalRef(self);
         if !personal.is_empty() {
             message(to, 20, &personal);
@@ -169,6 +176,7 @@ impl Message for Content<'_> {
 
 impl Message for DeadLetterRef<'_> {
     fn write(&self, to: &mut impl Sink) {
+        text(to, 1, self.id);
         text(to, 2, self.reason);
         text(to, 3, self.detail);
         text(to, 4, self.source);
@@ -176,6 +184,7 @@ impl Message for DeadLetterRef<'_> {
         text(to, 6, self.payload);
         number(to, 7, u64::from(self.truncated));
         number(to, 8, zigzag(self.log_time_us));
+        text(to, 10, self.door);
     }
 }
 

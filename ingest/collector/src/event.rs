@@ -9,25 +9,37 @@ use bytes::Bytes;
 use millrace_events::{ActionKind, Kind, LogTime, Micros, Topic, TopicPartition, check_id, fold_name, partition_of};
 use millrace_log::Append;
 
+use crate::Call;
 use crate::body::is_deeper_than;
 use crate::bounds::{Bounds, EVENT_NAME_BYTES_MAX};
+use crate::cloudevents;
 use crate::encode::{DeadLetterRef, EnvelopeRef, Message as _};
 use crate::json::{Fields, Pairs, Raw, merge};
-use crate::posthog;
+use crate::posthog::{self, Captured, Sdk};
 use crate::properties::{Typed, typed};
 use crate::refusal::{Reason, Rejection};
+use crate::robots::is_robot;
 use crate::time::{Stamps, time};
+use crate::verdict::Verdicts;
 
 /// The records that one request becomes, in one buffer.
 pub(crate) struct Records<'c> {
+    /// What they came in by.
+    pub(crate) call: Call,
     pub(crate) source: &'c str,
     pub(crate) stamps: Stamps<'c>,
     pub(crate) bounds: Bounds,
+    /// The request says that a crawler sent it.
+    pub(crate) from_crawler: bool,
     pub(crate) partitions: u32,
     pub(crate) minted: &'c AtomicU64,
+    /// Part of the ids that are minted, where the log may hold a record more than once.
+    pub(crate) door: Option<&'c str>,
     pub(crate) buffer: Vec<u8>,
     pub(crate) pending: Vec<Pending>,
     pub(crate) rejected: Vec<Reason>,
+    /// Where the client wants to know what became of each event.
+    pub(crate) verdicts: Option<Verdicts>,
 }
 
 /// A record whose bytes are still in the buffer.
@@ -50,6 +62,11 @@ impl<'a> Shared<'a> {
         Self { sent_at: Ok(None), context: None }
     }
 
+    /// For events that were all sent at this time.
+    pub(crate) fn sent_at(sent_at: Option<Micros>) -> Self {
+        Self { sent_at: Ok(sent_at), context: None }
+    }
+
     /// `None` when `context` is not an object of valid Unicode.
     pub(crate) fn of_batch(sent_at: Option<Raw<'a>>, context: Option<Raw<'a>>, stamps: &Stamps<'_>) -> Option<Self> {
         let sent_at = if stamps.corrects_skew() { time("sentAt", sent_at) } else { Ok(None) };
@@ -69,11 +86,31 @@ impl Records<'_> {
         }
     }
 
-    /// Adds one event of PostHog's: to `actions`, or to `dead-letters`.
-    pub(crate) fn add_captured(&mut self, event: &str, shared: &Shared<'_>) {
-        let done = self.check_object(event).and_then(|()| self.check_shape(event, 0)).and_then(|()| {
-            let (kind, fields) = posthog::call(event)?;
-            self.accept(kind, &fields, shared)
+    /// Adds one event of PostHog's, already read: to `actions`, or to `dead-letters`.
+    pub(crate) fn add_captured(
+        &mut self,
+        event: &str,
+        read: Result<Captured<'_>, Rejection>,
+        sdk: &Sdk,
+        shared: &Shared<'_>,
+    ) {
+        let done = self.check_shape(event, 0).and_then(|()| {
+            let mut scratch = posthog::Scratch::default();
+            let call = read?.call(sdk, self.stamps.received, &mut scratch)?;
+            let shared = if call.is_on_our_clock { &Shared::none() } else { shared };
+            self.accept(call.kind, &call.fields, shared)
+        });
+        if let Err(rejection) = done {
+            self.reject(event, &rejection);
+        }
+    }
+
+    /// Adds one CloudEvent in its JSON format, already read: to `actions`, or to `dead-letters`.
+    pub(crate) fn add_cloud_event(&mut self, event: &str, read: Result<Pairs<'_>, Rejection>) {
+        let done = self.check_shape(event, 0).and_then(|()| {
+            let mut scratch = cloudevents::Scratch::default();
+            let fields = cloudevents::fields(&read?, self.bounds.depth_max, &mut scratch)?;
+            self.accept(Kind::Track, &fields, &Shared::none())
         });
         if let Err(rejection) = done {
             self.reject(event, &rejection);
@@ -93,28 +130,21 @@ impl Records<'_> {
         self.pending.len() - self.rejected.len()
     }
 
-    /// The records as slices of the one buffer.
-    pub(crate) fn into_appends(self) -> Vec<Append> {
+    /// The records as slices of the one buffer, why others were rejected, and the verdicts.
+    pub(crate) fn into_parts(self) -> (Vec<Append>, Vec<Reason>, Option<Verdicts>) {
         let buffer = Bytes::from(self.buffer);
         let append =
             |p: Pending| Append { to: p.to, time: p.time, key: buffer.slice(p.key), value: buffer.slice(p.value) };
-        self.pending.into_iter().map(append).collect()
+        (self.pending.into_iter().map(append).collect(), self.rejected, self.verdicts)
     }
 
     fn parse_and_accept(&mut self, event: &str, shared: &Shared<'_>) -> Result<(), Rejection> {
-        self.check_object(event)?;
+        check_object(event)?;
         self.check_shape(event, shared.context.as_ref().map_or(0, |(context, _)| context.as_str().len()))?;
         let fields: Fields<'_> = serde_json::from_str(event)
             .map_err(|e| Rejection::new(Reason::InvalidJson, format!("the event cannot be read: {e}")))?;
         let kind = kind(fields.kind)?;
         self.accept(kind, &fields, shared)
-    }
-
-    fn check_object(&self, event: &str) -> Result<(), Rejection> {
-        if event.starts_with('{') {
-            return Ok(());
-        }
-        Err(Rejection::new(Reason::NotAnObject, "an event must be a JSON object"))
     }
 
     /// Bounds that hold whatever the event is. `merged_bytes` is what its batch adds to it.
@@ -154,7 +184,7 @@ impl Records<'_> {
         let (event_time_us, log_time) = self.stamps.stamp(original, sent_at)?;
         let envelope = EnvelopeRef {
             message_id: if ids.message.is_empty() { &minted } else { &ids.message },
-            minted_id: ids.message.is_empty(),
+            minted_id: ids.message.is_empty() && self.door.is_none(),
             source: self.source,
             kind: Some(kind),
             event: &folded,
@@ -165,6 +195,8 @@ impl Records<'_> {
             action: typed.as_ref().map(|typed| (action_kind, typed)),
             group_id: &ids.group,
             previous_id: &ids.previous,
+            robot: is_robot(&context, &properties, self.from_crawler),
+            violation: "",
             name: if kind == Kind::Track && folded != name { &name } else { "" },
             properties: &properties,
             traits: traits.map_or("", Raw::as_str),
@@ -173,6 +205,9 @@ impl Records<'_> {
         let key: &str = if ids.user.is_empty() { &ids.anonymous } else { &ids.user };
         let to = TopicPartition::new(Topic::Actions, partition_of(key.as_bytes(), self.partitions));
         self.push(to, log_time, key, |buffer| envelope.write(buffer));
+        if let Some(verdicts) = &mut self.verdicts {
+            verdicts.kept(&ids.message);
+        }
         Ok(())
     }
 
@@ -180,17 +215,23 @@ impl Records<'_> {
         let payload = &event[..event.floor_char_boundary(self.bounds.event_bytes_max)];
         let log_time = self.stamps.now().unwrap_or(LogTime(self.stamps.received));
         let source = self.source;
+        let id = if self.door.is_some() { self.mint() } else { String::new() };
         let letter = DeadLetterRef {
+            id: &id,
             reason: rejection.reason.as_str(),
             detail: &rejection.detail,
             source,
             payload,
             truncated: payload.len() < event.len(),
             log_time_us: log_time.0,
+            door: self.call.name(),
         };
         let to = TopicPartition::new(Topic::DeadLetters, 0);
         self.push(to, log_time, source, |buffer| letter.write(buffer));
         self.rejected.push(rejection.reason);
+        if let Some(verdicts) = &mut self.verdicts {
+            verdicts.refused(event, rejection);
+        }
     }
 
     fn push(&mut self, to: TopicPartition, time: LogTime, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
@@ -208,13 +249,24 @@ impl Records<'_> {
         }
     }
 
-    /// An id for an event that came without: unique, and marked as minted, so never taken for a duplicate.
+    /// An id for an event that came without. Where a record is appended once it is marked as minted and never taken for a
+    /// duplicate, so that it need not be unique beyond doubt, nor remembered. Where a record may be repeated it is an id as
+    /// a client's: no other process has the name of this door, and no other event here this number.
     fn mint(&self) -> String {
-        let mut id = String::with_capacity(40);
+        let mut id = String::with_capacity(64);
+        let (door, dash) = self.door.map_or(("", ""), |door| (door, "-"));
         // Writing to a string cannot fail.
-        _ = write!(id, "api-{:x}-{:x}", self.stamps.received, self.minted.fetch_add(1, Ordering::Relaxed));
+        let nth = self.minted.fetch_add(1, Ordering::Relaxed);
+        _ = write!(id, "api-{door}{dash}{:x}-{nth:x}", self.stamps.received);
         id
     }
+}
+
+pub(crate) fn check_object(event: &str) -> Result<(), Rejection> {
+    if event.starts_with('{') {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::NotAnObject, "an event must be a JSON object"))
 }
 
 /// The ids of a call; empty when absent.

@@ -58,6 +58,10 @@ codes! {
         EventTooLarge = "event_too_large",
         /// The post has too many tags.
         TooManyTags = "too_many_tags",
+        /// A CloudEvent without one of `id`, `source`, `type` and `specversion`.
+        MissingAttribute = "missing_attribute",
+        /// An attribute of a CloudEvent is not what it must be.
+        InvalidAttribute = "invalid_attribute",
     }
 }
 
@@ -66,6 +70,7 @@ codes! {
     pub(crate) enum Code {
         MissingWriteKey = "missing_write_key",
         InvalidWriteKey = "invalid_write_key",
+        InsufficientScope = "insufficient_scope",
         EmptyBody = "empty_body",
         UnsupportedEncoding = "unsupported_encoding",
         InvalidEncoding = "invalid_encoding",
@@ -73,6 +78,8 @@ codes! {
         InvalidJson = "invalid_json",
         NotAnObject = "not_an_object",
         InvalidBatch = "invalid_batch",
+        InvalidAttribute = "invalid_attribute",
+        UnsupportedMediaType = "unsupported_media_type",
         BodyTooLarge = "body_too_large",
         BatchTooLarge = "batch_too_large",
         EventTooLarge = "event_too_large",
@@ -89,10 +96,14 @@ const RETRY_AFTER_S: u32 = 1;
 pub enum RefusalKind {
     /// Send a write key that exists.
     Unauthorized,
+    /// Send a key that may send events: this one may do other things.
+    Forbidden,
     /// Fix the request: it can never be accepted.
     Malformed,
     /// Send less at once.
     TooLarge,
+    /// Send it in another form: the door does not know this one.
+    Unsupported,
     /// Repeat the same request later.
     Unavailable,
 }
@@ -122,7 +133,9 @@ impl Refusal {
 const fn kind_of(code: Code) -> RefusalKind {
     match code {
         Code::MissingWriteKey | Code::InvalidWriteKey => RefusalKind::Unauthorized,
+        Code::InsufficientScope => RefusalKind::Forbidden,
         Code::BodyTooLarge | Code::BatchTooLarge | Code::EventTooLarge | Code::TooManyEvents => RefusalKind::TooLarge,
+        Code::UnsupportedMediaType => RefusalKind::Unsupported,
         Code::Unavailable => RefusalKind::Unavailable,
         Code::EmptyBody
         | Code::UnsupportedEncoding
@@ -130,7 +143,8 @@ const fn kind_of(code: Code) -> RefusalKind {
         | Code::InvalidUtf8
         | Code::InvalidJson
         | Code::NotAnObject
-        | Code::InvalidBatch => RefusalKind::Malformed,
+        | Code::InvalidBatch
+        | Code::InvalidAttribute => RefusalKind::Malformed,
     }
 }
 

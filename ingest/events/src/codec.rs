@@ -52,7 +52,8 @@ pub struct Envelope {
     /// The client's id of the event: the dedup key together with the source and the actor.
     #[prost(string, tag = "1")]
     pub message_id: String,
-    /// True when the server minted the id because the client sent none: such an event is never taken for a duplicate.
+    /// True when the server minted the id because the client sent none, and the event is never taken for a duplicate. A door
+    /// that may append an event twice mints ids that count as a client's, and does not set this.
     #[prost(bool, tag = "2")]
     pub minted_id: bool,
     /// The name of the write key it came in with.
@@ -85,6 +86,13 @@ pub struct Envelope {
     /// `previousId` of an alias call.
     #[prost(string, tag = "12")]
     pub previous_id: String,
+    /// The door saw that no person did it: by the user agent, or because the client says so. Stage 1 marks by rate too, and
+    /// what it decides is in [`Derived::robot`].
+    #[prost(bool, tag = "13")]
+    pub robot: bool,
+    /// How the event departs from its tracking plan, which keeps and marks it: a place and a rule. Empty when it does not.
+    #[prost(string, tag = "14")]
+    pub violation: String,
     /// What may be about a person.
     #[prost(message, optional, tag = "20")]
     pub personal: Option<Personal>,
@@ -238,6 +246,9 @@ pub struct Derived {
     /// What the post says.
     #[prost(message, optional, tag = "12")]
     pub content: Option<PostContent>,
+    /// Decided once, by stage 1: no person did it, by the door's mark or by the rate of its actor.
+    #[prost(bool, tag = "13")]
+    pub robot: bool,
     /// Set when the record is no action but says that two ids are one person. It has a field of its own and not a kind, so
     /// that no name a client may choose leads to it.
     #[prost(message, optional, tag = "14")]
@@ -258,8 +269,8 @@ pub struct Link {
 /// What could not be accepted or applied, as it stands in `dead-letters`.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeadLetter {
-    /// A stable id: the same refusal repeated after a crash has the same one. Empty when refused by the collector, where
-    /// the offset in `dead-letters` is the id.
+    /// A stable id: the same refusal repeated after a crash has the same one. Empty when refused by a collector that appends
+    /// once, where the offset in `dead-letters` is the id.
     #[prost(string, tag = "1")]
     pub id: String,
     /// A stable code, such as `missing_property`.
@@ -286,6 +297,10 @@ pub struct DeadLetter {
     /// Position of the offending record in the log, when it got that far.
     #[prost(message, optional, tag = "9")]
     pub position: Option<Position>,
+    /// Which call of the collector it came in by: the payload has that call's form. Empty from a job, and from before this was
+    /// kept.
+    #[prost(string, tag = "10")]
+    pub door: String,
 }
 
 /// What was served to a viewer, as it stands in `served-slates`: what training sees is what serving saw.

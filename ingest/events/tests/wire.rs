@@ -48,6 +48,8 @@ fn envelope() -> Envelope {
         }),
         group_id: "g".to_owned(),
         previous_id: "before".to_owned(),
+        robot: true,
+        violation: "/post_id: maxLength".to_owned(),
         personal: Some(Personal {
             name: "Post Created".to_owned(),
             properties: r#"{"post_id":"p1"}"#.into(),
@@ -72,6 +74,7 @@ fn derived() -> Derived {
         event_time_us: -5,
         dwell_ms: Some(7),
         content: Some(content()),
+        robot: true,
         link: Some(link()),
     }
 }
@@ -104,6 +107,7 @@ fn dead_letter() -> DeadLetter {
         truncated: true,
         log_time_us: 9,
         position: Some(Position { generation: 1, partition: 2, offset: 3, index: 0 }),
+        door: "batch".to_owned(),
     }
 }
 
@@ -200,11 +204,14 @@ fn every_published_version_still_decodes() {
         let read = M::decode(bytes.as_slice()).expect("what was written once can be read for ever");
         assert_eq!(&read, expected);
     }
-    fixture("v1/envelope", &envelope());
-    fixture("v1/derived", &Derived { link: None, ..derived() });
-    fixture("v1/dead_letter", &dead_letter());
+    fixture("v1/envelope", &Envelope { robot: false, violation: String::new(), ..envelope() });
+    fixture("v1/derived", &Derived { robot: false, link: None, ..derived() });
+    fixture("v1/dead_letter", &DeadLetter { door: String::new(), ..dead_letter() });
     fixture("v1/served_slate", &served_slate());
     fixture("v1/tick", &Envelope::tick());
+    fixture("v2/envelope", &envelope());
+    fixture("v2/derived", &Derived { link: None, ..derived() });
+    fixture("v2/dead_letter", &dead_letter());
     fixture("v2/link", &linked());
 }
 

@@ -16,7 +16,7 @@ use super::rows::{self, RowsValue, before, offset_of};
 use super::{ArchiveOptions, ArchiveSeams, is_made_by_job};
 use crate::error::{Error, Result};
 use crate::job::{ClosedWindow, LinkedId, Row};
-use crate::state::StateValue;
+use crate::state::{StateKey, StateValue};
 
 /// How much one read of the log takes, bytes.
 const READ_BYTES: usize = 1024 * 1024;
@@ -47,9 +47,9 @@ pub(crate) async fn cut(
     if is_made_by_job(table) {
         return cut_rows(seams, options, table, of, range, dates).await;
     }
-    let mut skipped = match table {
-        Table::Events => left_out(seams, of, &range).await?,
-        _ => HashSet::new(),
+    let mut verdicts = match table {
+        Table::Events => Verdicts::of(seams, of, &range).await?,
+        _ => Verdicts::default(),
     };
     let mut cut = Cut { rows: Vec::new(), next: range.start, clock: None };
     let mut bytes = 0;
@@ -60,14 +60,14 @@ pub(crate) async fn cut(
         let (next, clock) = (last.offset + 1, last.time);
         bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
         let room = options.dates_max;
-        let (mut known, mut left) = (std::mem::take(dates), std::mem::take(&mut skipped));
+        let (mut known, mut said) = (std::mem::take(dates), std::mem::take(&mut verdicts));
         // Columns are built where it holds up no other task.
         let built = tokio::task::spawn_blocking(move || {
-            let built = build(table, of, &records, &mut left, &mut known, room);
-            (built, known, left)
+            let built = build(table, of, &records, &mut said, &mut known, room);
+            (built, known, said)
         });
-        let (built, known, left) = built.await.map_err(|e| Error::Archive(Box::new(e)))?;
-        (*dates, skipped) = (known, left);
+        let (built, known, said) = built.await.map_err(|e| Error::Archive(Box::new(e)))?;
+        (*dates, verdicts) = (known, said);
         let Built { rows, stopped_at } = built?;
         cut.rows.extend(rows);
         if let Some((at, time)) = stopped_at {
@@ -90,14 +90,16 @@ fn build(
     table: Table,
     of: TopicPartition,
     records: &[Record],
-    left_out: &mut HashSet<Offset>,
+    verdicts: &mut Verdicts,
     dates: &mut BTreeSet<i32>,
     dates_max: usize,
 ) -> Result<Built> {
     let mut columns = Columns::new(table, records.len());
     let mut time = None;
     for record in records {
-        if !left_out.remove(&record.offset) && !columns.add(of, record, dates, dates_max)? {
+        let robot = verdicts.robots.remove(&record.offset);
+        if !verdicts.left_out.remove(&record.offset) && !columns.add(of, record, robot, dates, dates_max)? {
+            // It begins the next block, which asks for its verdicts again.
             return Ok(Built { rows: columns.finish(), stopped_at: Some((record.offset, time)) });
         }
         time = Some(record.time);
@@ -134,11 +136,12 @@ impl Columns {
         }
     }
 
-    /// Adds the rows of a record; false when their date has no room.
+    /// Adds the rows of a record, of which stage 1 says whether it is a robot's; false when their date has no room.
     fn add(
         &mut self,
         of: TopicPartition,
         record: &Record,
+        robot: bool,
         dates: &mut BTreeSet<i32>,
         dates_max: usize,
     ) -> Result<bool> {
@@ -153,7 +156,7 @@ impl Columns {
                 if !has_room(shown(envelope.event_time_us), dates, dates_max) {
                     return Ok(false);
                 }
-                events.push(row_of_action(of, record, &envelope));
+                events.push(row_of_action(of, record, &envelope, robot));
             }
             Columns::Slates(slates) => {
                 let slate: ServedSlate = decode("a served slate", record.value.clone())
@@ -198,8 +201,8 @@ fn shown(time_us: i64) -> i64 {
     time_us.clamp(*TIMES.start(), *TIMES.end())
 }
 
-/// The row of an action in `events`.
-pub fn row_of_action<'a>(of: TopicPartition, record: &Record, envelope: &'a Envelope) -> EventRow<'a> {
+/// The row of an action in `events`. `robot` is the verdict of stage 1, beside what the record says itself.
+pub fn row_of_action<'a>(of: TopicPartition, record: &Record, envelope: &'a Envelope, robot: bool) -> EventRow<'a> {
     let personal = envelope.personal.as_ref();
     let json = |bytes: Option<&'a bytes::Bytes>| {
         // Checked to be JSON when it came in.
@@ -226,6 +229,8 @@ pub fn row_of_action<'a>(of: TopicPartition, record: &Record, envelope: &'a Enve
         topic: of.topic.as_str(),
         partition: of.partition,
         offset: record.offset,
+        robot: robot || envelope.robot,
+        violation: not_empty(&envelope.violation),
     }
 }
 
@@ -275,10 +280,32 @@ fn add_letter(letters: &mut DeadLettersBuilder, of: TopicPartition, record: &Rec
     });
 }
 
-/// Which records of the range stage 1 left out.
-async fn left_out(seams: &ArchiveSeams, of: TopicPartition, range: &Range<Offset>) -> Result<HashSet<Offset>> {
+/// What stage 1 says of the records of a range.
+#[derive(Default)]
+struct Verdicts {
+    /// Those that have no row.
+    left_out: HashSet<Offset>,
+    /// Those that are a robot's, and do not say so themselves.
+    robots: HashSet<Offset>,
+}
+
+impl Verdicts {
+    async fn of(seams: &ArchiveSeams, of: TopicPartition, range: &Range<Offset>) -> Result<Self> {
+        Ok(Self {
+            left_out: listed(seams, of, rows::left_out_table(), range).await?,
+            robots: listed(seams, of, rows::robots_table(), range).await?,
+        })
+    }
+}
+
+/// Which records of the range stand in a table of the state.
+async fn listed(
+    seams: &ArchiveSeams,
+    of: TopicPartition,
+    table: StateKey,
+    range: &Range<Offset>,
+) -> Result<HashSet<Offset>> {
     let mut offsets = HashSet::new();
-    let table = rows::left_out_table();
     let mut after = before(&table, range.start);
     loop {
         let found = seams.states.peek(of, &after, PEEK_VALUES).await?;

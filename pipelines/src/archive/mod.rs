@@ -2,7 +2,7 @@
 //!
 //! Stage 1 does not wait for the warehouse, and the warehouse does not trust stage 1's memory: the archiver reads the log
 //! again, from the offset that the warehouse itself records for a partition up to the one that the job has committed, leaves
-//! out what the job's state says is a duplicate, and commits rows and offset together. What a job makes itself (closed
+//! out what the job's state says is a duplicate, marks what it says is a robot's, and commits rows and offset together. What a job makes itself (closed
 //! windows) waits in its state, committed with the offset that led to it, until the warehouse has it.
 //!
 //! Blocks are cut where the committed offset happens to be. The alternative, cuts that are a function of the log, is needed
@@ -31,8 +31,8 @@ use crate::state::StateStore;
 pub use block::row_of_action;
 pub(crate) use block::{Cut, cut};
 pub(crate) use rows::{
-    ROWS_PER_VALUE, RowsValue, Swept, before, left_out_key, left_out_table, rows_key, rows_table, swept_key,
-    swept_offset,
+    ROWS_PER_VALUE, RowsValue, Swept, before, left_out_key, left_out_table, robot_key, robots_table, rows_key,
+    rows_table, swept_key, swept_offset,
 };
 pub use status::{ArchiveStatus, Archived, TableStatus};
 

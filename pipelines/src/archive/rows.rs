@@ -1,7 +1,7 @@
-//! What waits in the state of a job until the warehouse has it: rows, and which records have none.
+//! What waits in the state of a job until the warehouse has it: rows, which records have none, and which are a robot's.
 //!
-//! Three tables of the state are the runner's, two of them by offset: their keys begin with the offset of the record, so that what is archived can be
-//! swept from the front.
+//! Four tables of the state are the runner's, three of them by offset: their keys begin with the offset of the record, so
+//! that what is archived can be swept from the front.
 
 use millrace_events::{LogTime, TopicPartition};
 use millrace_feature_store::views::WindowCounts;
@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::job::{ClosedWindow, LinkedId, Row};
 use crate::state::{StateKey, StateStore, StateValue};
 
-/// Up to which offset the other two have been swept.
+/// Records that a job marked as a robot's.
+const ROBOTS: u8 = 251;
+/// Up to which offset the others have been swept.
 const SWEPT: u8 = 252;
 /// Records that have no row.
 const LEFT_OUT: u8 = 253;
@@ -26,12 +28,20 @@ pub(crate) fn left_out_table() -> StateKey {
     StateKey::new(LEFT_OUT)
 }
 
+pub(crate) fn robots_table() -> StateKey {
+    StateKey::new(ROBOTS)
+}
+
 pub(crate) fn rows_table() -> StateKey {
     StateKey::new(ROWS)
 }
 
 pub(crate) fn left_out_key(offset: Offset) -> StateKey {
     left_out_table().number(offset)
+}
+
+pub(crate) fn robot_key(offset: Offset) -> StateKey {
+    robots_table().number(offset)
 }
 
 /// The key of the `nth` value with rows of a record.
@@ -70,7 +80,7 @@ impl StateValue for Swept {
     }
 }
 
-/// The offset in a key of either table.
+/// The offset in a key of these tables.
 pub(crate) fn offset_of(key: &[u8]) -> Option<Offset> {
     Some(Offset::from_be_bytes(*key.get(1..)?.first_chunk::<8>()?))
 }

@@ -97,6 +97,17 @@ impl World {
         self.log.append(vec![record]).await.unwrap();
     }
 
+    /// What the archive says of every event: its id, and whether it is a robot's.
+    fn marks(&self) -> BTreeMap<String, bool> {
+        let mut marks = BTreeMap::new();
+        for batch in self.warehouse.rows(Table::Events) {
+            let ids = batch.column_by_name("message_id").unwrap().as_string::<i32>().clone();
+            let robots = batch.column_by_name("robot").unwrap().as_boolean().clone();
+            marks.extend(ids.iter().zip(robots.iter()).map(|(id, robot)| (id.unwrap().to_owned(), robot.unwrap())));
+        }
+        marks
+    }
+
     /// Moves the time of every partition.
     async fn tick(&mut self, by: i64) {
         self.now += by;
@@ -160,7 +171,7 @@ impl World {
 
     /// Keys of the state that wait for the warehouse.
     fn waiting(&self, topic: Topic) -> usize {
-        let tables = [left_out_table(), rows_table()];
+        let tables = [left_out_table(), robots_table(), rows_table()];
         let waits = |key: &Bytes| tables.iter().any(|table| key.starts_with(table.as_bytes()));
         partitions(topic, PARTITIONS)
             .map(|of| self.states.values(of).iter().filter(|(key, _)| waits(key)).count())
@@ -188,6 +199,31 @@ async fn each_action_is_a_row_once_and_duplicates_and_ticks_are_none() {
     assert_eq!(world.texts(Table::Events, "message_id"), expected);
     assert_eq!(archiver.report().await.lag, 0);
     assert!(world.waiting(Topic::Actions) > 0, "they are swept with the next commit of the job");
+    world.tick(SECOND).await;
+    world.settle().await;
+    assert_eq!(world.waiting(Topic::Actions), 0);
+}
+
+#[tokio::test]
+async fn what_stage_one_marks_as_a_robots_is_marked_in_the_archive_however_blocks_are_cut() {
+    let mut world = World::new();
+    // So many at once are a person's still, and every one after them is a robot's.
+    const PERSONS: usize = 120;
+    for event in 0..PERSONS + 30 {
+        world.view("robot", "p", &format!("r{event:03}"), 0).await;
+        world.view("ann", "p", &format!("a{}", event % 3), 0).await;
+    }
+    world.tick(SECOND).await;
+    world.settle().await;
+    let waiting = world.waiting(Topic::Actions);
+    let archiver = world.archiver(ArchiveOptions { block_records_max: 7, ..ArchiveOptions::default() });
+    world.archive(&archiver).await;
+    let marks = world.marks();
+    assert_eq!(marks.len(), PERSONS + 30 + 3);
+    for (id, robot) in marks {
+        assert_eq!(robot, id.as_str() >= format!("r{PERSONS:03}").as_str(), "{id}");
+    }
+    assert!(waiting >= 30, "the marks wait in the state, as what was left out does");
     world.tick(SECOND).await;
     world.settle().await;
     assert_eq!(world.waiting(Topic::Actions), 0);

@@ -7,6 +7,7 @@ mod engagement;
 mod graph;
 mod identity;
 mod posts;
+mod robots;
 mod stage_one;
 mod trends;
 
@@ -20,6 +21,7 @@ pub use engagement::Engagement;
 pub use graph::Graph;
 pub use identity::Identity;
 pub use posts::Posts;
+pub use robots::ROBOT_FOR_US;
 pub use stage_one::{ALLOWED_LATENESS_US, StageOne, StageOneOptions, TAGS_MAX};
 pub use trends::Trends;
 
@@ -31,6 +33,8 @@ pub(crate) mod tables {
     pub(crate) const DEDUP_SEGMENTS: u8 = 2;
     /// `actions`: remembered ids by segment.
     pub(crate) const DEDUP_IDS: u8 = 3;
+    /// `actions`: how fast actors are.
+    pub(crate) const PACES: u8 = 4;
     /// `user-events`: what a user does to another (follow, block, mute).
     pub(crate) const EDGES: u8 = 16;
     /// `user-events`: what others do to a user.

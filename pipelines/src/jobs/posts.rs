@@ -1,5 +1,6 @@
 //! Posts: who wrote them and what they say now. The first creation of a post id decides whose it is; only its author
-//! edits or deletes it, and anyone else's attempt is a dead letter. The newest are listed by partition.
+//! edits or deletes it, and anyone else's attempt is a dead letter. The newest are listed by partition, but for those that a
+//! robot wrote: it could fill the list alone.
 
 use bytes::Bytes;
 use millrace_events::{ActionKind, PostContent, Topic};
@@ -51,8 +52,11 @@ impl Job for Posts {
                 post.0.author_id.clone_from(&record.actor);
                 post.0.created_at_us = record.event_time_us;
                 post.0.content = record.content.clone();
-                let newest = views::fresh_key(partition);
-                writes.raise(newest, Bytes::copy_from_slice(input.key.as_bytes()), record.event_time_us);
+                post.0.robot = record.robot;
+                if !record.robot {
+                    let newest = views::fresh_key(partition);
+                    writes.raise(newest, Bytes::copy_from_slice(input.key.as_bytes()), record.event_time_us);
+                }
             }
             ActionKind::PostEdited => {
                 post.0.edited_at_us = record.event_time_us;

@@ -1,5 +1,5 @@
-//! Stage 1: every action passes here once. Drops duplicates, decides lateness, keeps what is keyed by the actor, and
-//! writes the re-keyed topics, each record with its position and the one before it.
+//! Stage 1: every action passes here once. Drops duplicates, decides lateness and who is a robot, keeps what is keyed by the
+//! actor, and writes the re-keyed topics, each record with its position and the one before it.
 
 use millrace_events::{
     Action, ActionKind, Derived, Envelope, ID_BYTES_MAX, Kind, Link, LogTime, Position, Topic, TopicPartition, decode,
@@ -7,7 +7,7 @@ use millrace_events::{
 };
 use millrace_log::Record;
 
-use super::{activity, identity, tables};
+use super::{activity, identity, robots, tables};
 use crate::error::Result;
 use crate::job::{Publish, Stage, Writes};
 use crate::operators::dedup::{Dedup, DedupBounds, message_identity};
@@ -86,50 +86,44 @@ impl StageOne {
                 return Ok(());
             }
         }
+        let robot = robots::is_robot(envelope, late, time, state)?;
+        if robot && !envelope.robot {
+            writes.mark_robot();
+        }
         let now = standing(state)?;
         now.accepted += 1;
         now.late += u64::from(late);
-        if let Some(link) = identity::link_of(envelope) {
-            return self.link(envelope, link, late, time, state, writes);
-        }
-        let Some(action) = &envelope.action else { return Ok(()) };
         let actor = envelope.key();
-        activity::apply(actor, action, envelope.event_time_us, writes);
-        let record = Derived {
+        let common = Derived {
             log_time_us: time.0,
             late,
-            kind: action.kind,
             actor: actor.to_owned(),
+            event_time_us: envelope.event_time_us,
+            robot,
+            ..Derived::default()
+        };
+        if let Some(link) = identity::link_of(envelope) {
+            return self.link(link, common, state, writes);
+        }
+        let Some(action) = &envelope.action else { return Ok(()) };
+        activity::apply(actor, action, envelope.event_time_us, writes);
+        let record = Derived {
+            kind: action.kind,
             post_id: action.post_id.clone(),
             target_id: action.target_id.clone(),
-            event_time_us: envelope.event_time_us,
             dwell_ms: action.dwell_ms,
             content: envelope.personal.as_ref().and_then(|p| p.content.clone()),
-            ..Derived::default()
+            ..common
         };
         self.rekey(action, record, state, writes)
     }
 
     /// Sends a link to both of its ends.
-    fn link(
-        &self,
-        envelope: &Envelope,
-        link: Link,
-        late: bool,
-        time: LogTime,
-        state: &mut State,
-        writes: &mut Writes,
-    ) -> Result<()> {
-        let record = Derived {
-            log_time_us: time.0,
-            late,
-            actor: envelope.key().to_owned(),
-            event_time_us: envelope.event_time_us,
-            link: Some(link.clone()),
-            ..Derived::default()
-        };
-        self.send(Topic::UserEvents, &link.alias_id, record.clone(), state, writes)?;
-        self.send(Topic::UserEvents, &link.person_id, record, state, writes)
+    fn link(&self, link: Link, common: Derived, state: &mut State, writes: &mut Writes) -> Result<()> {
+        let Link { alias_id, person_id } = link.clone();
+        let record = Derived { link: Some(link), ..common };
+        self.send(Topic::UserEvents, &alias_id, record.clone(), state, writes)?;
+        self.send(Topic::UserEvents, &person_id, record, state, writes)
     }
 
     /// Sends the record to everyone it concerns.

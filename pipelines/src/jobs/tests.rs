@@ -9,7 +9,9 @@ use millrace_events::{
     Action, ActionKind, DeadLetter, Envelope, Kind, LogTime, Topic, TopicPartition, Window, partition_of,
 };
 use millrace_feature_store::online::toy::ToyStore;
-use millrace_feature_store::views::{self, EngagementRecord, PostRecord, SeenRecord, UserRecord, WindowCounts};
+use millrace_feature_store::views::{
+    self, EngagementRecord, PostRecord, SeenRecord, TrendKind, TrendsRecord, UserRecord, WindowCounts,
+};
 use millrace_feature_store::{OnlineStore, RecordKey};
 use millrace_log::toy::ToyLog;
 use millrace_log::{Append, EventLog};
@@ -31,7 +33,7 @@ impl Timer for NoTimer {
 }
 
 /// A log, its jobs and what they lead to.
-struct Bench {
+pub(super) struct Bench {
     log: ToyLog,
     online: ToyStore,
     states: ToyStateStore,
@@ -42,7 +44,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             log: ToyLog::new(PARTITIONS),
             online: ToyStore::new(),
@@ -54,7 +56,7 @@ impl Bench {
         }
     }
 
-    fn event(&mut self, actor: &str, kind: ActionKind, post: &str, target: &str) -> Envelope {
+    pub(super) fn event(&mut self, actor: &str, kind: ActionKind, post: &str, target: &str) -> Envelope {
         self.sent += 1;
         let action =
             Action { kind: kind as i32, post_id: post.to_owned(), target_id: target.to_owned(), ..Action::default() };
@@ -70,7 +72,7 @@ impl Bench {
         }
     }
 
-    async fn send(&mut self, envelope: &Envelope) {
+    pub(super) async fn send(&mut self, envelope: &Envelope) {
         let key = envelope.key().to_owned();
         let to = TopicPartition::new(Topic::Actions, partition_of(key.as_bytes(), PARTITIONS));
         let value = envelope.encode_to_vec().into();
@@ -78,7 +80,7 @@ impl Bench {
     }
 
     /// Tells every partition the time.
-    async fn tick(&self) {
+    pub(super) async fn tick(&self) {
         for partition in 0..PARTITIONS {
             let to = TopicPartition::new(Topic::Actions, partition);
             let value = Envelope::tick().encode_to_vec().into();
@@ -86,13 +88,13 @@ impl Bench {
         }
     }
 
-    async fn act(&mut self, actor: &str, kind: ActionKind, post: &str, target: &str) {
+    pub(super) async fn act(&mut self, actor: &str, kind: ActionKind, post: &str, target: &str) {
         let envelope = self.event(actor, kind, post, target);
         self.send(&envelope).await;
     }
 
     /// Applies everything in the log.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         for topic in [Topic::Actions, Topic::UserEvents, Topic::ReactionEvents, Topic::TagEvents] {
             for partition in 0..PARTITIONS {
                 let of = TopicPartition::new(topic, partition);
@@ -111,12 +113,12 @@ impl Bench {
         }
     }
 
-    async fn record<M: Message + Default>(&self, key: RecordKey) -> Option<M> {
+    pub(super) async fn record<M: Message + Default>(&self, key: RecordKey) -> Option<M> {
         let found = self.online.get(&[key]).await.unwrap().remove(0);
         found.map(|value| M::decode(value).unwrap())
     }
 
-    async fn totals(&self, post: &str) -> EngagementRecord {
+    pub(super) async fn totals(&self, post: &str) -> EngagementRecord {
         self.record(views::record(views::ENGAGEMENT, post)).await.unwrap_or_default()
     }
 
@@ -133,6 +135,30 @@ impl Bench {
     fn count(&self, of: TopicPartition, name: &str) -> u64 {
         let counts = self.board.get(of).unwrap().counts;
         counts.into_iter().find(|(n, _)| *n == name).unwrap().1
+    }
+
+    /// The values in a topic, in the order of its partitions.
+    pub(super) fn published(&self, topic: Topic) -> Vec<Bytes> {
+        let of = |partition| self.log.records(TopicPartition::new(topic, partition)).into_iter();
+        (0..PARTITIONS).flat_map(of).map(|record| record.value).collect()
+    }
+
+    /// The newest posts, by the lists of the partitions.
+    pub(super) async fn fresh(&self) -> Vec<String> {
+        let lists: Vec<_> = (0..PARTITIONS).map(views::fresh_key).collect();
+        let heads = self.online.heads(&lists, 100).await.unwrap();
+        heads.into_iter().flatten().map(|item| String::from_utf8(item.member.to_vec()).unwrap()).collect()
+    }
+
+    /// The posts that rise within an hour.
+    pub(super) async fn rising(&self) -> Vec<String> {
+        let mut rising = Vec::new();
+        for partition in 0..PARTITIONS {
+            let key = views::trends_key(TrendKind::Posts, Window::Hour, partition);
+            let listed: TrendsRecord = self.record(key).await.unwrap_or_default();
+            rising.extend(listed.items.into_iter().map(|item| item.id));
+        }
+        rising
     }
 }
 

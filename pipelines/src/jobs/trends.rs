@@ -1,8 +1,8 @@
 //! What rises: tags by their use in posts, posts by what people do with them, over five minutes, an hour and a day,
 //! each against its own past, so that a burst beats a constant giant.
 //!
-//! **What is counted.** Events on time whose event time lies in `(as_of − w, as_of]`, where `as_of` is the clock of
-//! the partition cut to a whole second. Of a post: likes, comments, shares and saves. Views and clicks follow from
+//! **What is counted.** Events on time that are no robot's and whose event time lies in `(as_of − w, as_of]`, where
+//! `as_of` is the clock of the partition cut to a whole second. Of a post: likes, comments, shares and saves. Views and clicks follow from
 //! being shown, and showing what trends would feed back into what trends. Every like counts, also one that repeats or
 //! that is taken back later: the state of likes is another job's, and a count that sinks could not be an event count.
 //! Counts are exact for what is listed, whatever the order in which events came.
@@ -275,7 +275,7 @@ impl Job for Trends {
 
     fn apply(&self, input: &Input<'_>, state: &mut State, _writes: &mut Writes) -> Result<()> {
         let record = input.record;
-        if record.late || !self.counts(record.kind()) {
+        if record.late || record.robot || !self.counts(record.kind()) {
             return Ok(());
         }
         let clock = input.clock.map(second_of);

@@ -6,6 +6,7 @@ pub mod due;
 pub mod generations;
 pub mod history;
 pub mod marks;
+pub mod pace;
 pub mod rate;
 pub mod window;
 

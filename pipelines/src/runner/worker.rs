@@ -15,7 +15,8 @@ use prost::Message;
 
 use super::{Board, Gate, Stop};
 use crate::archive::{
-    Archived, ROWS_PER_VALUE, RowsValue, Swept, before, left_out_key, left_out_table, rows_key, rows_table, swept_key,
+    Archived, ROWS_PER_VALUE, RowsValue, Swept, before, left_out_key, left_out_table, robot_key, robots_table,
+    rows_key, rows_table, swept_key,
 };
 use crate::error::{Error, Result};
 use crate::job::{Stage, Writes};
@@ -262,6 +263,9 @@ impl Worker {
         for offset in writes.left_out.drain(..) {
             state.put(&left_out_key(offset), Present);
         }
+        for offset in writes.robots.drain(..) {
+            state.put(&robot_key(offset), Present);
+        }
         let (mut nth, owed) = (0, writes.rows.len());
         while let Some((offset, _)) = writes.rows.first() {
             let offset = *offset;
@@ -277,7 +281,7 @@ impl Worker {
         let archived = self.seams.archived.get(self.of).min(next);
         if archived > *swept {
             let mut is_done = true;
-            for table in [left_out_table(), rows_table()] {
+            for table in [left_out_table(), robots_table(), rows_table()] {
                 let (after, end) = (before(&table, *swept), table.number(archived));
                 is_done &= state.remove_range(&after, &end, self.options.sweep_keys)? < self.options.sweep_keys;
             }

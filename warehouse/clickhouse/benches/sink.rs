@@ -67,6 +67,8 @@ fn block(nth: usize) -> Block {
             topic: "actions",
             partition: 0,
             offset: offset as u64,
+            robot: false,
+            violation: None,
         });
     }
     let source = Source { generation: 1, topic: Topic::Actions, partition: 0 };

@@ -153,7 +153,8 @@ async fn schema(server: &Server) -> Finding {
 }
 
 /// What the user must be granted on the database.
-const GRANTS: &str = "SELECT, INSERT, CREATE DATABASE, CREATE TABLE, CREATE VIEW, ALTER TTL";
+const GRANTS: &str =
+    "SELECT, INSERT, CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER ADD COLUMN, ALTER TTL";
 
 async fn permissions(server: &Server) -> Finding {
     let query = server.plain(&format!("CHECK GRANT {GRANTS} ON `{}`.*", server.database));

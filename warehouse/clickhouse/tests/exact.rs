@@ -44,6 +44,8 @@ fn block(partition: u32, records: Range<u64>) -> Block {
             topic: "actions",
             partition,
             offset,
+            robot: false,
+            violation: None,
         });
     }
     Block { source: source(partition), start: records.start, end: records.end, rows: vec![rows.finish()] }

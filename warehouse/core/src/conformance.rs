@@ -110,6 +110,8 @@ fn events_apart(partition: u32, records: Range<Offset>, apart_us: i64) -> Record
             topic: "actions",
             partition,
             offset,
+            robot: false,
+            violation: None,
         });
     }
     rows.finish()

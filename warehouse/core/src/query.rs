@@ -122,9 +122,11 @@ const FILES: &[(&str, &str)] = &[
     ("late_events", include_str!("../queries/events/late_events.sql")),
     ("person_ids", include_str!("../queries/users/person_ids.sql")),
     ("post_reach", include_str!("../queries/posts/post_reach.sql")),
+    ("robot_actors", include_str!("../queries/users/robot_actors.sql")),
     ("slate_funnel", include_str!("../queries/feeds/slate_funnel.sql")),
     ("tag_activity_by_hour", include_str!("../queries/tags/tag_activity_by_hour.sql")),
     ("top_posts", include_str!("../queries/posts/top_posts.sql")),
+    ("violations_by_event", include_str!("../queries/events/violations_by_event.sql")),
 ];
 
 /// What one engine cannot read as it stands, in its own words: name, engine, then text. `queries/<subject>/<name>.<engine>.sql`

@@ -130,6 +130,8 @@ fn block(partition: usize, start: usize, rows: &[&Row]) -> Block {
             topic: "actions",
             partition: partition as u32,
             offset: offset as u64,
+            robot: false,
+            violation: None,
         });
     }
     let source = Source { generation: 1, topic: Topic::Actions, partition: partition as u32 };

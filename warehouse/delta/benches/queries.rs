@@ -114,6 +114,8 @@ fn batch(rows: std::ops::Range<u64>, events: u64, partition: u64, offset: u64) -
             topic: "actions",
             partition: partition as u32,
             offset: offset + nth as u64,
+            robot: false,
+            violation: None,
         });
     }
     builder.finish()

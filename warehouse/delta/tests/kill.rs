@@ -61,6 +61,8 @@ fn block(partition: u32, start: u64, end: u64) -> Block {
             topic: "actions",
             partition,
             offset,
+            robot: false,
+            violation: None,
         });
     }
     Block { source: source(partition), start, end, rows: vec![rows.finish()] }

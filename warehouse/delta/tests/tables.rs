@@ -41,6 +41,8 @@ fn block_of(start: u64, times: impl IntoIterator<Item = i64>) -> Block {
             topic: "actions",
             partition: 0,
             offset: end,
+            robot: false,
+            violation: None,
         });
         end += 1;
     }

@@ -33,6 +33,8 @@ pub(crate) struct Post {
     reply_to: Option<String>,
     repost_of: Option<String>,
     url: Option<String>,
+    /// A robot wrote it.
+    robot: bool,
 }
 
 /// A post.
@@ -42,7 +44,7 @@ pub(crate) struct Post {
 ))]
 pub(crate) async fn post(State(shared): State<Arc<Shared>>, Id(post_id): Id) -> Answer<Post> {
     let post = shared.state.ranker.post(&post_id).await?.ok_or_else(ApiError::no_post)?;
-    let PostRecord { author_id, created_at_us, edited_at_us, deleted, content } = post;
+    let PostRecord { author_id, created_at_us, edited_at_us, deleted, content, robot } = post;
     let content = content.unwrap_or_default();
     let said = |text: String| (!text.is_empty()).then_some(text);
     Ok(Json(Post {
@@ -58,6 +60,7 @@ pub(crate) async fn post(State(shared): State<Arc<Shared>>, Id(post_id): Id) -> 
         reply_to: said(content.reply_to),
         repost_of: said(content.repost_of),
         url: said(content.url),
+        robot,
     }))
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct LocalDoor {
 #[async_trait]
 impl Door for LocalDoor {
     async fn batch(&self, body: Bytes) -> Answer {
-        let request = Request { authorization: Some(self.authorization.clone()), content_encoding: None, body };
+        let request = Request { authorization: Some(self.authorization.clone()), body, ..Request::default() };
         match self.collector.collect(Call::Batch, request).await {
             Ok(accepted) => Answer::Taken { rejected: accepted.rejected.into() },
             Err(refusal) if refusal.kind == RefusalKind::Unavailable => {

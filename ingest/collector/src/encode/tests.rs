@@ -49,6 +49,8 @@ fn an_envelope_is_the_same_as_the_contract_writes_it() {
         action: Some((ActionKind::PostCreated, &typed)),
         group_id: "group",
         previous_id: "previous",
+        robot: true,
+        violation: "/a: type",
         name: "Post Created",
         properties: r#"{"a":1}"#,
         traits: "{}",
@@ -76,6 +78,8 @@ fn an_envelope_is_the_same_as_the_contract_writes_it() {
         }),
         group_id: "group".into(),
         previous_id: "previous".into(),
+        robot: true,
+        violation: "/a: type".into(),
         personal: Some(Personal {
             name: "Post Created".into(),
             properties: r#"{"a":1}"#.into(),
@@ -112,15 +116,17 @@ fn what_is_empty_is_left_out() {
 #[test]
 fn a_dead_letter_is_the_same_as_the_contract_writes_it() {
     let borrowed = DeadLetterRef {
+        id: "api-door-1-0",
         reason: "too_deep",
         detail: "an event may nest at most 32 levels",
         source: "web",
         payload: "[[",
         truncated: true,
         log_time_us: 7,
+        door: "capture",
     };
     let owned = DeadLetter {
-        id: String::new(),
+        id: "api-door-1-0".into(),
         reason: "too_deep".into(),
         detail: "an event may nest at most 32 levels".into(),
         source: "web".into(),
@@ -129,6 +135,7 @@ fn a_dead_letter_is_the_same_as_the_contract_writes_it() {
         truncated: true,
         log_time_us: 7,
         position: None,
+        door: "capture".into(),
     };
     assert_eq!(written(&borrowed), owned.encode_to_vec());
 }

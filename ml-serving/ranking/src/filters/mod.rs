@@ -7,6 +7,7 @@ mod hidden;
 mod missing;
 mod muted;
 mod own;
+mod robot;
 mod seen;
 
 use crate::hydrate::{Hydrated, Viewer};
@@ -32,6 +33,7 @@ const FILTERS: &[(&str, Filter)] = &[
     ("own", own::check),
     ("blocked", blocked::check),
     ("muted", muted::check),
+    ("robot", robot::check),
     ("hidden", hidden::check),
     ("seen", seen::check),
 ];

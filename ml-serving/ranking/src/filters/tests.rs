@@ -43,3 +43,18 @@ fn each_filter_removes_its_own_kind() {
     let deleted = PostRecord { author_id: "bob".to_owned(), deleted: true, ..PostRecord::default() };
     check(&viewer, Hydrated { post: Some(deleted), ..by("bob") }, Some("deleted"));
 }
+
+#[test]
+fn what_a_robot_wrote_is_for_those_who_follow_it() {
+    let viewer = Viewer { id: "ann".to_owned(), ..Viewer::default() };
+    for (source, filter) in [(Source::Follows, None), (Source::Trending, Some("robot")), (Source::Fresh, Some("robot"))]
+    {
+        let mut candidate = by("bob");
+        candidate.candidate.source = source;
+        candidate.post = Some(PostRecord { author_id: "bob".to_owned(), robot: true, ..PostRecord::default() });
+        check(&viewer, candidate, filter);
+        let mut persons = by("bob");
+        persons.candidate.source = source;
+        check(&viewer, persons, None);
+    }
+}

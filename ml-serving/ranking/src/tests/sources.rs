@@ -93,6 +93,19 @@ async fn every_filter_holds_for_strangers() {
 }
 
 #[tokio::test]
+async fn a_robot_is_shown_to_those_who_follow_it_and_to_nobody_else() {
+    let mut world = World::new().await;
+    world.relate(FOLLOWING, "ann", "robot-1").await;
+    world.post("robot-1", "r1", NOW_US - HOUR_US).await;
+    stranger(&mut world, "robot-2", "r2", NOW_US - HOUR_US, 9.0).await;
+    stranger(&mut world, "dan", "d1", NOW_US - HOUR_US, 9.0).await;
+    let slate = world.home("ann", 10, None).await;
+    assert_eq!(reasons(&slate), [("r1", "follows"), ("d1", "trending")]);
+    let filtered = slate.explain.as_ref().unwrap().filtered.iter();
+    assert_eq!(filtered.map(|f| (f.post_id.as_str(), f.filter)).collect::<Vec<_>>(), [("r2", "robot")]);
+}
+
+#[tokio::test]
 async fn followed_authors_come_before_strangers_unless_they_are_stale() {
     let mut world = World::new().await;
     world.relate(FOLLOWING, "ann", "bob").await;

@@ -83,6 +83,7 @@ impl World {
         self.record(author, id, created_us, false).await;
     }
 
+    /// The record of a post; an author named so is a robot.
     pub(crate) async fn record(&mut self, author: &str, id: &str, created_us: i64, deleted: bool) {
         let content = PostContent { text: format!("I am {id}"), ..PostContent::default() };
         let post = PostRecord {
@@ -91,6 +92,7 @@ impl World {
             edited_at_us: 0,
             deleted,
             content: (!deleted).then_some(content),
+            robot: author.starts_with("robot"),
         };
         self.put(views::record(views::POST, id), post).await;
     }

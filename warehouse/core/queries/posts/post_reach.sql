@@ -5,6 +5,7 @@
 -- $from: timestamp, optional. Only what happened at this time or later.
 -- $to: timestamp, optional. Only what happened before this time.
 -- $every: text, default hour, one of hour day week. How wide a step is.
+-- $robots: text, default include, one of include exclude. Whether what robots did counts too.
 SELECT
     CASE $every
         WHEN 'hour' THEN date_trunc('hour', event_time)
@@ -29,5 +30,6 @@ WHERE post_id = $post_id
   )
   AND ($from IS NULL OR event_time >= $from)
   AND ($to IS NULL OR event_time < $to)
+  AND ($robots = 'include' OR NOT robot)
 GROUP BY start
 ORDER BY start

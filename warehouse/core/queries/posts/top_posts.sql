@@ -4,6 +4,7 @@
 -- $from: timestamp, optional. Only what happened at this time or later.
 -- $to: timestamp, optional. Only what happened before this time.
 -- $by: text, default likes, one of views clicks likes comments shares saves hides reports. The action to count.
+-- $robots: text, default include, one of include exclude. Whether what robots did counts too.
 -- $limit: integer, default 20, from 1 to 1000. How many posts at most.
 WITH by_actor AS (
     -- By actor first: to count the different actors of each post at once, an engine keeps a set for each post.
@@ -22,6 +23,7 @@ WITH by_actor AS (
       END
       AND ($from IS NULL OR event_time >= $from)
       AND ($to IS NULL OR event_time < $to)
+      AND ($robots = 'include' OR NOT robot)
     GROUP BY post_id, actor_id
 )
 SELECT post_id, sum(events) AS events, count(*) AS actors

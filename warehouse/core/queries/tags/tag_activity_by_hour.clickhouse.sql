@@ -9,6 +9,7 @@ WITH listed AS (
     WHERE event = 'post_created'
       AND ($from IS NULL OR event_time >= $from)
       AND ($to IS NULL OR event_time < $to)
+      AND ($robots = 'include' OR NOT robot)
 ),
 used AS (
     SELECT
@@ -23,6 +24,7 @@ followed AS (
     WHERE event = 'tag_followed'
       AND ($from IS NULL OR event_time >= $from)
       AND ($to IS NULL OR event_time < $to)
+      AND ($robots = 'include' OR NOT robot)
 ),
 activity AS (
     SELECT hour, tag, author_id, 1 AS posts, 0 AS follows FROM used

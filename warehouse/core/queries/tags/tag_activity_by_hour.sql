@@ -5,12 +5,14 @@
 -- $from: timestamp, optional. Only what happened at this time or later.
 -- $to: timestamp, optional. Only what happened before this time.
 -- $tag: text, optional. Only this tag.
+-- $robots: text, default include, one of include exclude. Whether what robots did counts too.
 WITH used AS (
     SELECT date_trunc('hour', event_time) AS hour, unnest(json_texts(properties, 'tags')) AS tag, actor_id AS author_id
     FROM events
     WHERE event = 'post_created'
       AND ($from IS NULL OR event_time >= $from)
       AND ($to IS NULL OR event_time < $to)
+      AND ($robots = 'include' OR NOT robot)
 ),
 followed AS (
     SELECT date_trunc('hour', event_time) AS hour, tag
@@ -18,6 +20,7 @@ followed AS (
     WHERE event = 'tag_followed'
       AND ($from IS NULL OR event_time >= $from)
       AND ($to IS NULL OR event_time < $to)
+      AND ($robots = 'include' OR NOT robot)
 ),
 activity AS (
     SELECT hour, tag, author_id, 1 AS posts, 0 AS follows FROM used

@@ -4,12 +4,14 @@
 -- $from: timestamp, optional. Only what happened at this time or later.
 -- $to: timestamp, optional. Only what happened before this time.
 -- $event: text, optional. Only events of this name.
+-- $robots: text, default include, one of include exclude. Whether what robots did counts too.
 WITH by_actor AS (
     SELECT actor_id, count(*) AS actions
     FROM events
     WHERE ($from IS NULL OR event_time >= $from)
       AND ($to IS NULL OR event_time < $to)
       AND ($event IS NULL OR event = $event)
+      AND ($robots = 'include' OR NOT robot)
     GROUP BY actor_id
 ),
 bars AS (

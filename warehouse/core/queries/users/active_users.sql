@@ -5,6 +5,7 @@
 -- $from: timestamp, optional. Only what happened at this time or later.
 -- $to: timestamp, optional. Only what happened before this time.
 -- $every: text, default day, one of day week month. How wide a period is.
+-- $robots: text, default include, one of include exclude. Whether what robots did counts too.
 WITH winners AS (
     -- There is a row for each time that an id turned out to be linked earlier; the earliest counts.
     SELECT alias_id, person_id, linked_at
@@ -58,7 +59,9 @@ by_actor AS (
         actor_id,
         count(*) AS taken
     FROM events
-    WHERE ($from IS NULL OR event_time >= $from) AND ($to IS NULL OR event_time < $to)
+    WHERE ($from IS NULL OR event_time >= $from)
+      AND ($to IS NULL OR event_time < $to)
+      AND ($robots = 'include' OR NOT robot)
     GROUP BY start, actor_id
 )
 SELECT

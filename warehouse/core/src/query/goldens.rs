@@ -51,7 +51,7 @@ macro_rules! goldens {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../tests/goldens/", $name, ".json")))),*] };
 }
 
-const GOLDENS: [(&str, &str); 15] = goldens! {
+const GOLDENS: [(&str, &str); 17] = goldens! {
     "actions_per_user_histogram"
     "active_users"
     "closed_windows"
@@ -64,9 +64,11 @@ const GOLDENS: [(&str, &str); 15] = goldens! {
     "late_events"
     "person_ids"
     "post_reach"
+    "robot_actors"
     "slate_funnel"
     "tag_activity_by_hour"
     "top_posts"
+    "violations_by_event"
 };
 
 fn read(name: &str) -> Golden {

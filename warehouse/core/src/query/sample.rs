@@ -68,6 +68,8 @@ struct Event {
     target: &'static str,
     tag: &'static str,
     properties: &'static str,
+    robot: bool,
+    violation: &'static str,
 }
 
 const fn event(
@@ -78,7 +80,19 @@ const fn event(
     actor: &'static str,
     post: &'static str,
 ) -> Event {
-    Event { partition, at, delay_s, event, actor, post, target: "", tag: "", properties: "{}" }
+    Event {
+        partition,
+        at,
+        delay_s,
+        event,
+        actor,
+        post,
+        target: "",
+        tag: "",
+        properties: "{}",
+        robot: false,
+        violation: "",
+    }
 }
 
 impl Event {
@@ -94,6 +108,16 @@ impl Event {
 
     const fn properties(mut self, properties: &'static str) -> Self {
         self.properties = properties;
+        self
+    }
+
+    const fn robot(mut self) -> Self {
+        self.robot = true;
+        self
+    }
+
+    const fn violation(mut self, violation: &'static str) -> Self {
+        self.violation = violation;
         self
     }
 }
@@ -130,19 +154,21 @@ const EVENTS: &[Event] = &[
     event(1, "2024-03-01T02:30:00Z", 1, "tag_unfollowed", "bob", "").tag("rust").properties(r#"{"tag":"rust"}"#),
     event(0, "2024-03-01T02:45:00Z", 1, "post_created", "ada", "p4")
         .properties(r#"{"post_id":"p4","tags":["rust","say \"hi\", ok"]}"#),
-    event(1, "2024-03-01T02:50:00Z", 1, "post_created", "bob", "p5").properties(r#"{"post_id":"p5","tags":["rust"]}"#),
+    event(1, "2024-03-01T02:50:00Z", 1, "post_created", "bob", "p5")
+        .properties(r#"{"post_id":"p5","tags":["rust"]}"#)
+        .robot(),
     // A Sunday, then the Monday after it.
     event(0, "2024-03-03T23:59:59.999999Z", 1, "user_unfollowed", "ada", "").target("zoë"),
     event(1, "2024-03-04T00:00:00Z", 1, "user_followed", "ada", "").target("zoë"),
     event(0, "2024-03-04T00:30:00Z", 1, "user_followed", "ada", "").target("bob"),
     event(0, "2024-03-04T09:00:00Z", 7_200, "post_liked", "zoë", "p1"),
     event(0, "2024-03-04T09:10:00Z", 90_000, "post_liked", "zoë", "p3"),
-    event(1, "2024-03-04T09:15:00Z", 400, "post_viewed", "bob", "p3"),
-    event(1, "2024-03-04T09:20:00Z", 1, "post_reported", "bob", "p3"),
-    event(1, "2024-03-04T09:20:01Z", 1, "post_hidden", "bob", "p3"),
-    event(1, "2024-03-04T09:30:00Z", 1, "Checkout Done", "anon-1", ""),
-    event(1, "2024-03-04T09:31:00Z", 1, "Checkout Done", "anon-1", ""),
-    event(0, "2024-04-01T00:00:00Z", 1, "post_viewed", "ada", "p1"),
+    event(1, "2024-03-04T09:15:00Z", 400, "post_viewed", "bob", "p3").robot(),
+    event(1, "2024-03-04T09:20:00Z", 1, "post_reported", "bob", "p3").robot(),
+    event(1, "2024-03-04T09:20:01Z", 1, "post_hidden", "bob", "p3").robot(),
+    event(1, "2024-03-04T09:30:00Z", 1, "Checkout Done", "anon-1", "").violation("/total: type").robot(),
+    event(1, "2024-03-04T09:31:00Z", 1, "Checkout Done", "anon-1", "").violation("/total: type"),
+    event(0, "2024-04-01T00:00:00Z", 1, "post_viewed", "ada", "p1").violation("/post_id: pattern"),
     event(0, "2024-04-01T00:00:00Z", 1, "post_viewed", "ada", "p3"),
 ];
 
@@ -172,6 +198,8 @@ fn events(rows: &[(u64, Event)]) -> arrow_array::RecordBatch {
             topic: Topic::Actions.as_str(),
             partition: row.partition,
             offset: *offset,
+            robot: row.robot,
+            violation: some(row.violation),
         });
     }
     builder.finish()

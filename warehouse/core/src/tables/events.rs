@@ -1,6 +1,6 @@
 //! `events`: one row for each action that stage 1 let through.
 
-use super::columns::{Column, Date, Int, Long, OrNull, Text, Time, table, value};
+use super::columns::{Bool, Column, Date, Int, Long, OrNull, Text, Time, table, value};
 
 table! {
     /// One action. Times are microseconds since 1970, UTC.
@@ -40,5 +40,9 @@ table! {
         partition: Int,
         /// See `topic`.
         offset: Long,
+        /// No person did it, by the door's mark or by the rate of its actor.
+        robot: Bool,
+        /// How it departs from its tracking plan: a place and a rule.
+        violation: OrNull<Text>,
     }
 }
