@@ -56,6 +56,7 @@ admin_token = { bearer = "$MILLRACE_ADMIN_TOKEN" }
 # What is there to be asked for.
 [parameters]
 "path.topic" = "actions"
+"path.write_key" = "schemathesis-writes"
 
 # An event that lacks something or has a wrong type is answered with 200: it is counted, and kept in dead-letters.
 [[operations]]

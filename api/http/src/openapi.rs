@@ -26,6 +26,7 @@ use crate::verdicts::{EventResult, Outcome, Results};
     ),
     paths(
         routes::feeds::home, routes::feeds::author, routes::posts::post, routes::posts::engagement,
+        routes::persons::person,
         routes::queries::list, routes::queries::run,
         routes::trends::tags, routes::trends::posts,
         routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
@@ -38,6 +39,7 @@ use crate::verdicts::{EventResult, Outcome, Results};
         (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),
         (name = "feeds", description = "What to show"),
         (name = "posts", description = "Posts and their counters"),
+        (name = "persons", description = "Which ids are one person"),
         (name = "trends", description = "What rises against its own past"),
         (name = "queries", description = "What happened, by named queries"),
         (name = "operations", description = "How the platform is doing"),
