@@ -46,7 +46,7 @@ fn each_filter_removes_its_own_kind() {
 
 #[test]
 fn what_a_robot_wrote_is_for_those_who_follow_it() {
-    let viewer = Viewer { id: "ann".to_owned(), ..Viewer::default() };
+    let viewer = Viewer { ids: vec!["ann".to_owned()], ..Viewer::default() };
     for (source, filter) in [(Source::Follows, None), (Source::Trending, Some("robot")), (Source::Fresh, Some("robot"))]
     {
         let mut candidate = by("bob");
