@@ -5,11 +5,12 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use millrace_catalog::{
     Cached, CachedOptions, Catalog, PLATFORM, PostgresCatalog, PostgresOptions, Record, Settings, SqliteCatalog,
-    SqliteOptions, WriteKey,
+    SqliteOptions, TrackingPlan, WriteKey,
 };
 use millrace_collector::{Collector, Source};
 
 use crate::config::{Backend, Config, Retention, SLATE_DAYS};
+use crate::plans;
 use crate::slates::Slates;
 
 /// The catalog in a data directory.
@@ -48,7 +49,7 @@ impl Decisions {
     /// Reads the catalog, or the last known content while it is away.
     pub(crate) async fn read(config: &Config) -> anyhow::Result<Arc<Self>> {
         let catalog = open(config).await?;
-        let mut options = CachedOptions::new([WriteKey::KIND, Settings::KIND]);
+        let mut options = CachedOptions::new([WriteKey::KIND, Settings::KIND, TrackingPlan::KIND]);
         options.copy = (config.catalog != Backend::Embedded).then(|| config.data_dir.join(COPY));
         let cached = Cached::start(catalog.clone(), options).await;
         let cached = cached.with_context(|| format!("cannot read the catalog at {}", config.catalog))?;
@@ -70,6 +71,11 @@ impl Decisions {
             }
         }
         (sources, is_open)
+    }
+
+    /// What the properties of events must look like, as it is written.
+    pub(crate) fn tracking_plans(&self) -> Vec<TrackingPlan> {
+        plans::read(&self.cached.snapshot())
     }
 
     /// Refuses to open a door beyond the loopback that nobody could use.
@@ -115,7 +121,14 @@ impl Decisions {
     /// Hands on what changes, until it is dropped.
     pub(crate) async fn follow(self: Arc<Self>, collector: Arc<Collector>, slates: Arc<Slates>) {
         let mut content = self.cached.watch();
+        let mut planned = self.tracking_plans();
         while content.changed().await.is_ok() {
+            let now = self.tracking_plans();
+            // Compiling takes a while, and most changes are of other things.
+            if now != planned {
+                collector.set_plans(plans::compile(&now));
+                planned = now;
+            }
             let (sources, is_open) = self.keys();
             collector.set_keys(sources, is_open);
             slates.set_rate(self.slate_sample_rate());

@@ -103,6 +103,7 @@ impl Platform {
         }
         let (slates, slate_writer) = Slates::start(stores.log.clone(), clock.clone(), decisions.slate_sample_rate());
         let collector = assemble::collector(stores.log.clone(), clock, decisions.keys());
+        collector.set_plans(crate::plans::compile(&decisions.tracking_plans()));
         let ranker = assemble::ranker(stores.online.store(), stores.log.partitions());
         let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()));
         let state = ApiState {

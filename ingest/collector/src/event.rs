@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use crate::body::is_deeper_than;
 use crate::bounds::{Bounds, EVENT_NAME_BYTES_MAX};
 use crate::encode::{DeadLetterRef, EnvelopeRef, Message as _};
 use crate::json::{Fields, Pairs, Raw, merge};
+use crate::plan::Plans;
 use crate::posthog;
 use crate::properties::{Typed, typed};
 use crate::refusal::{Reason, Rejection};
@@ -26,6 +28,9 @@ pub(crate) struct Records<'c> {
     pub(crate) bounds: Bounds,
     /// The request says that a crawler sent it.
     pub(crate) from_crawler: bool,
+    pub(crate) plans: Arc<Plans>,
+    /// How many events depart from their plan and are kept.
+    pub(crate) violations: u32,
     pub(crate) partitions: u32,
     pub(crate) minted: &'c AtomicU64,
     pub(crate) buffer: Vec<u8>,
@@ -152,6 +157,8 @@ impl Records<'_> {
         let sent_at = self.sent_at(fields, shared)?;
 
         let properties = page_properties(kind, fields, properties)?;
+        let violation = self.plans.check(kind, &folded, &properties)?;
+        self.violations += u32::from(!violation.is_empty());
         let context = merged("context", context, shared.context.as_ref().map(|(raw, pairs)| (raw.as_str(), pairs)))?;
         let minted = if ids.message.is_empty() { self.mint() } else { String::new() };
         let (event_time_us, log_time) = self.stamps.stamp(original, sent_at)?;
@@ -169,7 +176,7 @@ impl Records<'_> {
             group_id: &ids.group,
             previous_id: &ids.previous,
             robot: is_robot(&context, &properties, self.from_crawler),
-            violation: "",
+            violation: &violation,
             name: if kind == Kind::Track && folded != name { &name } else { "" },
             properties: &properties,
             traits: traits.map_or("", Raw::as_str),

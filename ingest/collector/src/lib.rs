@@ -14,6 +14,7 @@ mod counters;
 mod encode;
 mod event;
 mod json;
+mod plan;
 mod posthog;
 mod properties;
 mod refusal;
@@ -34,6 +35,7 @@ pub use bounds::{
     EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, TAGS_MAX,
 };
 pub use counters::CollectorCounters;
+pub use plan::{OnViolation, PLANS_MAX, Plan, SCHEMA_BYTES_MAX, SCHEMA_PARTS_MAX, SchemaError, VIOLATION_BYTES_MAX};
 pub use refusal::{Reason, Refusal, RefusalKind};
 pub use robots::is_crawler;
 pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
@@ -43,6 +45,7 @@ use counters::Counters;
 use encode::{EnvelopeRef, Message as _};
 use event::{Records, Shared};
 use json::{BatchBody, Fields};
+use plan::Plans;
 use posthog::CaptureBody;
 use refusal::Code;
 use time::Stamps;
@@ -140,6 +143,7 @@ pub struct Collector {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     keys: RwLock<Arc<Keys>>,
+    plans: RwLock<Arc<Plans>>,
     bounds: Bounds,
     /// Per partition of `actions`: how many events were sent there.
     sent: Vec<AtomicU64>,
@@ -162,6 +166,7 @@ struct Round {
 struct Prepared {
     appends: Vec<Append>,
     accepted: u32,
+    violations: u32,
     rejected: Vec<Reason>,
     bytes: usize,
 }
@@ -178,6 +183,7 @@ impl Collector {
             log,
             clock,
             keys: RwLock::new(Arc::new(Keys { sources, accept_any_key })),
+            plans: RwLock::default(),
             bounds,
             sent,
             rounds,
@@ -266,6 +272,12 @@ impl Collector {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
+    /// Compares events with these tracking plans from the next request on. Of two for one event the last counts, and of more
+    /// than [`PLANS_MAX`] the first ones.
+    pub fn set_plans(&self, plans: Vec<Plan>) {
+        *self.plans.write().unwrap_or_else(PoisonError::into_inner) = Plans::new(plans);
+    }
+
     fn keys(&self) -> Arc<Keys> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -276,13 +288,14 @@ impl Collector {
     }
 
     async fn try_collect(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
-        let Prepared { appends, accepted, rejected, bytes } = self.prepare(call, request)?;
+        let Prepared { appends, accepted, violations, rejected, bytes } = self.prepare(call, request)?;
         if !appends.is_empty() {
             reach("collector-prepared");
             self.append(appends).await?;
             reach("collector-appended");
         }
         self.counters.answered(accepted, bytes);
+        self.counters.violated(violations);
         for &reason in &rejected {
             self.counters.rejected(reason);
         }
@@ -322,8 +335,8 @@ impl Collector {
             (None, _) => self.batch(text, header_source, &keys, from_crawler)?,
         };
         let accepted = count(records.accepted());
-        let rejected = records.rejected.clone();
-        Ok(Prepared { appends: records.into_appends(), accepted, rejected, bytes: body.len() })
+        let (violations, rejected) = (records.violations, records.rejected.clone());
+        Ok(Prepared { appends: records.into_appends(), accepted, violations, rejected, bytes: body.len() })
     }
 
     fn unpack(&self, call: Call, body: Bytes, encoding: Option<&str>) -> Result<Bytes, Refusal> {
@@ -435,6 +448,8 @@ impl Collector {
             stamps: Stamps::new(self.clock.as_ref()),
             bounds: self.bounds,
             from_crawler,
+            plans: self.plans.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            violations: 0,
             partitions: count(self.sent.len()),
             minted: &self.minted,
             buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),

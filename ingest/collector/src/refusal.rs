@@ -58,6 +58,8 @@ codes! {
         EventTooLarge = "event_too_large",
         /// The post has too many tags.
         TooManyTags = "too_many_tags",
+        /// The properties depart from the tracking plan of the event, which refuses that.
+        PlanViolation = "plan_violation",
     }
 }
 
