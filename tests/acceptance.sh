@@ -91,7 +91,7 @@ fi
 if [ "${SDK:-1}" = 0 ]; then
     step "SKIPPED: the SDKs (SDK=0)"
 else
-    step "the real Segment SDKs"
+    step "the real SDKs, in a browser too"
     "$here/sdk/run.sh" || fail $? "the SDKs say so"
 fi
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::copy::{self, Copy};
 use crate::records::{self, Record};
@@ -112,6 +112,12 @@ impl Snapshot {
         }
     }
 
+    /// True when no entry has changed since; the revision may have, by entries of other kinds.
+    fn holds_the_same(&self, before: &Self) -> bool {
+        let mut kinds = self.kinds.iter().zip(&before.kinds);
+        kinds.all(|((_, names), (_, before))| Arc::ptr_eq(names, before))
+    }
+
     fn check(&self, bytes_max: usize) -> Result<()> {
         if self.bytes <= bytes_max {
             return Ok(());
@@ -142,12 +148,24 @@ pub struct CachedState {
     pub confirmed_ms: i64,
     /// True while the catalog cannot be asked: what is in memory may be old.
     pub is_stale: bool,
+    /// When this machine was told that; none when it was read from a copy.
+    confirmed_at: Option<Instant>,
+}
+
+impl CachedState {
+    /// The clock of the database, by how far that of this machine has gone since the catalog was last asked, in milliseconds
+    /// since 1970; none when it has not been asked yet.
+    pub fn now_ms(&self) -> Option<i64> {
+        let elapsed_ms = self.confirmed_at?.elapsed().as_millis();
+        Some(self.confirmed_ms.saturating_add(i64::try_from(elapsed_ms).unwrap_or(i64::MAX)))
+    }
 }
 
 /// All entries of some kinds in memory, as new as the catalog tells of changes. While the catalog is away the last content
 /// stays. For what is asked for with each event or each feed.
 pub struct Cached {
     state: watch::Sender<CachedState>,
+    revision: watch::Sender<Revision>,
     task: JoinHandle<()>,
 }
 
@@ -172,9 +190,11 @@ impl Cached {
                 None => return Err(error),
             },
         };
+        let revision = watch::Sender::new(first.snapshot.revision);
         let state = watch::Sender::new(first);
-        let follower = Follower { catalog, options, state: state.clone(), copied: None, copy_fails: false };
-        Ok(Self { state, task: tokio::spawn(follower.run()) })
+        let (news, reached) = (state.clone(), revision.clone());
+        let follower = Follower { catalog, options, state: news, revision: reached, copied: None, copy_fails: false };
+        Ok(Self { state, revision, task: tokio::spawn(follower.run()) })
     }
 
     /// The content. It waits for nobody but a writer that is exchanging one pointer.
@@ -193,16 +213,16 @@ impl Cached {
         state.is_stale.then_some(state.confirmed_ms)
     }
 
-    /// Tells when the content changes, becomes stale or fresh.
+    /// Tells when the content changes, becomes stale or fresh; not when entries of other kinds change.
     pub fn watch(&self) -> watch::Receiver<CachedState> {
         self.state.subscribe()
     }
 
     /// Waits until the content has this revision, for as long as the caller lets it.
     pub async fn reached(&self, revision: Revision) {
-        let mut state = self.state.subscribe();
+        let mut reached = self.revision.subscribe();
         // It cannot fail: the sender is our own.
-        drop(state.wait_for(|state| state.snapshot.revision >= revision).await);
+        drop(reached.wait_for(|reached| *reached >= revision).await);
     }
 }
 
@@ -219,7 +239,8 @@ impl fmt::Debug for Cached {
 }
 
 fn fresh(snapshot: Snapshot, now_ms: i64) -> CachedState {
-    CachedState { snapshot: Arc::new(snapshot), confirmed_ms: now_ms, is_stale: false }
+    let confirmed_at = Some(Instant::now());
+    CachedState { snapshot: Arc::new(snapshot), confirmed_ms: now_ms, is_stale: false, confirmed_at }
 }
 
 fn check_options(options: &CachedOptions) -> Result<()> {
@@ -301,7 +322,8 @@ async fn load_copy(options: &CachedOptions) -> Option<CachedState> {
     let mut snapshot = Snapshot::of(&options.kinds);
     copy.entries.into_iter().for_each(|entry| snapshot.put(entry));
     snapshot.revision = copy.revision;
-    Some(CachedState { snapshot: Arc::new(snapshot), confirmed_ms: copy.confirmed_ms, is_stale: true })
+    let confirmed_ms = copy.confirmed_ms;
+    Some(CachedState { snapshot: Arc::new(snapshot), confirmed_ms, is_stale: true, confirmed_at: None })
 }
 
 /// Keeps the content as new as it can.
@@ -309,8 +331,9 @@ struct Follower {
     catalog: Arc<dyn Catalog>,
     options: CachedOptions,
     state: watch::Sender<CachedState>,
-    /// Revision and time of the copy.
-    copied: Option<(Revision, i64)>,
+    revision: watch::Sender<Revision>,
+    /// Content and time of the copy.
+    copied: Option<(Arc<Snapshot>, i64)>,
     copy_fails: bool,
 }
 
@@ -339,15 +362,13 @@ impl Follower {
                 if was_stale {
                     tracing::info!("the catalog is back, at revision {}", snapshot.revision);
                 }
+                let revision = snapshot.revision;
+                let is_news = was_stale || !snapshot.holds_the_same(&before);
                 self.state.send_if_modified(|state| {
-                    let is_news = was_stale || snapshot.revision != before.revision;
-                    state.confirmed_ms = now_ms;
-                    state.is_stale = false;
-                    if is_news {
-                        state.snapshot = Arc::new(snapshot);
-                    }
+                    *state = fresh(snapshot, now_ms);
                     is_news
                 });
+                self.revision.send_if_modified(|reached| std::mem::replace(reached, revision) != revision);
             }
             Err(error) => {
                 let is_news = self.state.send_if_modified(|state| !std::mem::replace(&mut state.is_stale, true));
@@ -377,8 +398,8 @@ impl Follower {
     /// Writes the copy when it is not what is in memory, or does not tell for how long that was good.
     async fn copy(&mut self) {
         let state = self.state.borrow().clone();
-        let is_good = self.copied.is_some_and(|(revision, confirmed_ms)| {
-            revision == state.snapshot.revision && state.confirmed_ms - confirmed_ms < COPY_MS_MAX
+        let is_good = self.copied.as_ref().is_some_and(|(snapshot, confirmed_ms)| {
+            state.snapshot.holds_the_same(snapshot) && state.confirmed_ms - confirmed_ms < COPY_MS_MAX
         });
         let Some(path) = self.options.copy.clone().filter(|_| !is_good && !state.is_stale) else { return };
         let entries = state.snapshot.kinds.values().flat_map(|names| names.values()).map(|entry| (**entry).clone());
@@ -390,7 +411,7 @@ impl Follower {
         };
         match blocking(path.clone(), move |path| copy::save(path, copy)).await {
             Ok(()) => {
-                self.copied = Some((state.snapshot.revision, state.confirmed_ms));
+                self.copied = Some((state.snapshot, state.confirmed_ms));
                 self.copy_fails = false;
             }
             Err(error) => {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::{
     Cached, CachedOptions, Catalog, Change, DOCUMENT_BYTES_MAX, Document, Entry, ErrorKind, Expect, KIND_BYTES_MAX,
-    NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_MAX, Revision, transfer,
+    KeyUse, NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_MAX, Record as _, Revision, transfer,
 };
 
 /// How long a law waits for what must come.
@@ -73,6 +73,7 @@ macro_rules! catalog_conformance {
             lists_are_in_order_and_continue_exactly,
             kinds_are_those_of_entries,
             a_transfer_leaves_two_that_are_equal,
+            a_transfer_takes_uses_of_keys_as_they_are,
             of_many_that_expect_the_same_one_wins,
             readers_of_changes_miss_nothing,
             answers_are_bounded,
@@ -295,6 +296,19 @@ pub async fn a_transfer_leaves_two_that_are_equal(place: Place) {
     put(&*to, "more", 1).await;
     let refused = transfer(&*from, &*to).await.expect_err("it holds more");
     assert!(matches!(refused.kind(), ErrorKind::Conflict(Some(_))), "{refused}");
+}
+
+/// When keys were used changes while servers run: it is copied, and that it changes stops no transfer.
+pub async fn a_transfer_takes_uses_of_keys_as_they_are(place: Place) {
+    let (from, to) = ((place.origin)(WIDE).await, place.handle().await);
+    for (catalog, name, n) in [(&from, "a", 2), (&to, "a", 1), (&to, "b", 1)] {
+        catalog.put(KeyUse::KIND, name, &document(n), Expect::Any).await.expect("it is good");
+    }
+    assert_eq!(transfer(&*from, &*to).await.expect("there is nothing else"), 1);
+    for (name, n) in [("a", 2), ("b", 1)] {
+        let entry = to.get(KeyUse::KIND, name).await.expect("it can be read").expect("it is there");
+        assert_eq!(entry.document, document(n), "{name}");
+    }
 }
 
 /// Many read the same revision and change it; exactly one succeeds, each time.
@@ -643,6 +657,16 @@ pub async fn a_catalog_in_memory_follows(place: Place) {
     assert_eq!((found[0].name.as_str(), &found[0].document), ("after", &document(2)));
     assert_eq!(snapshot.entries("others").count(), 0, "it was not asked for");
     assert_eq!(cached.stale_since_ms(), None);
+    let mut news = cached.watch();
+    news.mark_unchanged();
+    let last = writer.put("others", "o", &document(1), Expect::Any).await.expect("it is good");
+    timeout(PATIENCE, cached.reached(last)).await.expect("it follows");
+    assert!(!news.has_changed().expect("it is there"), "entries of other kinds are no news");
+    put(&*writer, "after", 3).await;
+    timeout(PATIENCE, news.changed()).await.expect("it follows").expect("it is there");
+    let (state, head) = (cached.state(), writer.head().await.expect("it can be read"));
+    let now_ms = state.now_ms().expect("it was asked");
+    assert!(now_ms >= state.confirmed_ms && now_ms.abs_diff(head.now_ms) < 60_000, "{now_ms} is not {}", head.now_ms);
 }
 
 /// After `close`, calls fail and none hangs.

@@ -1,4 +1,4 @@
-//! What people decide and the platform must remember: write keys and settings today, flags, models and users one day.
+//! What people decide and the platform must remember: keys and settings today, flags, models and users one day.
 //!
 //! A [`Catalog`] holds entries: a kind and a name, and a JSON [`Document`] behind them. All entries share one sequence of
 //! revisions, so that a change is made only on what its author has seen ([`Expect`]), and a reader that knows up to which
@@ -39,7 +39,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use finding::{Finding, Level};
 pub use plan::{OnViolation, TrackingPlan};
 pub use postgres::{PostgresCatalog, PostgresOptions};
-pub use records::{KEY_CHARS_MIN, PLATFORM, Record, Secret, Settings, WriteKey, read, read_record, write_record};
+pub use records::keys::{
+    ApiKey, HashedKey, KEY_CHARS_MIN, KeyHash, KeyKind, KeyUse, OLD_KEYS_MAX, OldKey, Scope, hash_clear_keys,
+};
+pub use records::{PLATFORM, Record, Settings, read, read_record, write_record};
 pub use sqlite::{SqliteCatalog, SqliteOptions};
 pub use transfer::transfer;
 

@@ -1,16 +1,12 @@
 //! What the entries of known kinds say.
 
-use std::fmt;
+pub(crate) mod keys;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Catalog, Document, Entry, Error, ErrorKind, Expect, Result, Revision, check_name};
+use crate::{Catalog, Document, Entry, Error, ErrorKind, Expect, Result, Revision};
 
-/// How short a write key may be, in characters.
-pub const KEY_CHARS_MIN: usize = 8;
-/// How long a write key may be, in bytes.
-const KEY_BYTES_MAX: usize = 256;
 /// The name of the settings of the whole platform.
 pub const PLATFORM: &str = "platform";
 
@@ -64,66 +60,6 @@ pub async fn read_record<R: Record>(catalog: &dyn Catalog, name: &str) -> Result
 pub async fn write_record<R: Record>(catalog: &dyn Catalog, record: &R, expect: Expect) -> Result<Revision> {
     record.check()?;
     catalog.put(R::KIND, record.name(), &Document::of(record)?, expect).await
-}
-
-/// A text that neither `Debug` nor an error shows. Compare it in constant time.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// Who may send events.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WriteKey {
-    /// Its name, which events carry as their source.
-    pub name: String,
-    /// The key: at least [`KEY_CHARS_MIN`] characters without control characters.
-    pub key: Secret,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at_ms: i64,
-    /// True when it is not to be taken any more.
-    #[serde(default)]
-    pub revoked: bool,
-}
-
-impl Record for WriteKey {
-    const KIND: &'static str = "write-keys";
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn check(&self) -> Result<()> {
-        check_name(&self.name)?;
-        let key = self.key.expose();
-        let fits = key.chars().count() >= KEY_CHARS_MIN && key.len() <= KEY_BYTES_MAX;
-        if fits && !key.chars().any(char::is_control) {
-            return Ok(());
-        }
-        let why = format!(
-            "the write key of {:?} is not {KEY_CHARS_MIN} characters to {KEY_BYTES_MAX} bytes without control characters",
-            self.name
-        );
-        Err(Error::new(ErrorKind::Invalid, why))
-    }
 }
 
 /// What the whole platform is set to. What is none is left to the configuration of each process.

@@ -83,6 +83,8 @@ impl SqliteCatalog {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(options.busy_timeout)
+            // What was replaced or deleted is overwritten in the file too: earlier builds kept keys in clear.
+            .pragma("secure_delete", "ON")
             .disable_statement_logging();
         let busy_timeout = options.busy_timeout;
         let pool = Pool::new(CONNECTIONS_MAX, move || {

@@ -1,9 +1,12 @@
 //! From one catalog to another.
 
-use crate::{Catalog, Entry, Error, ErrorKind, Expect, PAGE_MAX, Result};
+use crate::{Catalog, Entry, Error, ErrorKind, Expect, KeyUse, PAGE_MAX, Record as _, Result};
+
+/// What servers write by themselves, in a backup's time too: it is copied as it is at some moment, and not compared.
+const RESTLESS: &str = KeyUse::KIND;
 
 /// Copies all entries of `from` into `to`, checks that they hold the same, and tells how many there are. Revisions and times
-/// are those of `to`. Nobody may change `from` meanwhile; what was cut short may be repeated.
+/// are those of `to`. Nobody may change `from` meanwhile, but by using keys; what was cut short may be repeated.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`] when `to` holds something else, which is left as it is; else as of [`Catalog`].
@@ -29,13 +32,16 @@ async fn take(to: &dyn Catalog, entry: &Entry) -> Result<()> {
     match to.get(&entry.kind, &entry.name).await? {
         None => to.put(&entry.kind, &entry.name, &entry.document, Expect::Absent).await.map(drop),
         Some(there) if there.document == entry.document => Ok(()),
+        Some(_) if entry.kind == RESTLESS => {
+            to.put(&entry.kind, &entry.name, &entry.document, Expect::Any).await.map(drop)
+        }
         Some(there) => Err(stranger(&there)),
     }
 }
 
 /// After all of `from` is there, `to` has nothing that `from` has not.
 async fn check_nothing_else(from: &dyn Catalog, to: &dyn Catalog) -> Result<()> {
-    for kind in to.kinds().await? {
+    for kind in to.kinds().await?.into_iter().filter(|kind| kind != RESTLESS) {
         let mut after: Option<String> = None;
         loop {
             let page = to.list(&kind, after.as_deref(), PAGE_MAX).await?;

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """posthog for Python, unmodified, against a running server: its calls, gzip, and retries that count once.
 
-tests/sdk/run.sh sets up the SDK and calls this. Exit codes: 0 passed, 1 failed, 2 could not run.
+With `v1` in POSTHOG_CAPTURE_MODE by its newer protocol, whose answer has a verdict for each event. tests/sdk/run.sh sets up
+the SDK and calls this. Exit codes: 0 passed, 1 failed, 2 could not run.
 """
 
+import os
 import sys
 import uuid
 
@@ -15,20 +17,29 @@ except ImportError:
 
 from support import Platform, arguments, check, run as run_tests
 
+SDK = os.environ.get("MILLRACE_SDK", "posthog")
+PROTOCOL = os.environ.get("POSTHOG_CAPTURE_MODE", "v0")
 
-def sent_by(args, url, gzip, calls):
+
+def sent_by(args, url, way, calls):
     """Runs `calls` with a client and waits until the client says that all is delivered."""
     errors = []
     client = Posthog(
-        args.write_key, host=url, gzip=gzip, flush_interval=0.2, on_error=lambda error, batch: errors.append(error), max_retries=10
+        args.write_key,
+        host=url,
+        gzip=way == "gzip",
+        flush_interval=0.2,
+        on_error=lambda error, batch: errors.append(error),
+        max_retries=10,
     )
+    check(client.capture_mode == PROTOCOL, f"the SDK speaks {client.capture_mode}, not {PROTOCOL}")
     calls(client)
     client.flush()
     client.shutdown()
     check(not errors, f"the SDK reports {errors}")
 
 
-def every_call(args, gzip):
+def every_call(args, way):
     run = uuid.uuid4().hex[:12]
     platform = Platform(args.to, args.admin_token, args.api_token)
     user, author, post = f"reader-{run}", f"author-{run}", f"post-{run}"
@@ -48,7 +59,7 @@ def every_call(args, gzip):
         client.group_identify("team", f"team-{run}", {"size": 3}, distinct_id=user)
         client.alias(f"anon-{run}", user)
 
-    sent_by(args, args.to, gzip, calls)
+    sent_by(args, args.to, way, calls)
     expected = {
         "created": ("track", author, "post_created"),
         "liked": ("track", user, "post_liked"),
@@ -83,7 +94,7 @@ def track(client, who, event, properties, message_id):
 
 if __name__ == "__main__":
     try:
-        sys.exit(run_tests("posthog-python", arguments(__doc__), every_call, sent_by, track))
+        sys.exit(run_tests(f"{SDK}-python", arguments(__doc__), every_call, sent_by, track))
     except OSError as error:
-        print(f"posthog-python: cannot reach the server: {error}", file=sys.stderr)
+        print(f"{SDK}-python: cannot reach the server: {error}", file=sys.stderr)
         sys.exit(2)

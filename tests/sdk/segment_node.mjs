@@ -14,9 +14,9 @@ const sdk = process.env.MILLRACE_SDK ?? 'segment'
 const zipped = (url, init) =>
   fetch(url, { ...init, headers: { ...init.headers, 'Content-Encoding': 'gzip' }, body: gzipSync(init.body) })
 
-async function bySegment(host, gzip, calls) {
+async function bySegment(host, way, calls) {
   const { Analytics } = load('@segment/analytics-node')
-  const analytics = new Analytics({ writeKey, host, flushAt: 100, ...(gzip ? { httpClient: zipped } : {}) })
+  const analytics = new Analytics({ writeKey, host, flushAt: 100, ...(way === 'gzip' ? { httpClient: zipped } : {}) })
   const errors = []
   analytics.on('error', (error) => errors.push(error.reason ?? error))
   calls(analytics)
@@ -24,11 +24,11 @@ async function bySegment(host, gzip, calls) {
   return errors
 }
 
-async function byRudder(host, gzip, calls) {
+async function byRudder(host, way, calls) {
   const Analytics = load('@rudderstack/rudder-sdk-node')
   const errors = []
   const options = { dataPlaneUrl: host, flushAt: 100, logLevel: 'none', errorHandler: (error) => errors.push(error) }
-  const analytics = new Analytics(writeKey, { ...options, gzip })
+  const analytics = new Analytics(writeKey, { ...options, gzip: way === 'gzip' })
   calls(analytics)
   // The first call is on its way alone; the rest waits for this.
   await new Promise((done) => analytics.flush(done))
@@ -36,18 +36,18 @@ async function byRudder(host, gzip, calls) {
   return errors
 }
 
-async function sentBy(host, gzip, calls) {
-  const errors = await (sdk === 'rudder' ? byRudder : bySegment)(host, gzip, calls)
+async function sentBy(host, way, calls) {
+  const errors = await (sdk === 'rudder' ? byRudder : bySegment)(host, way, calls)
   check(errors.length === 0, `the SDK reports ${errors}`)
 }
 
-async function sixCalls(gzip) {
+async function sixCalls(way) {
   const run = randomUUID().slice(0, 12)
   const platform = await Platform.now()
   const user = `reader-${run}`
   const author = `author-${run}`
   const post = `post-${run}`
-  await sentBy(to, gzip, (analytics) => {
+  await sentBy(to, way, (analytics) => {
     const id = (name) => ({ messageId: `${run}-${name}` })
     analytics.identify({ userId: user, traits: { plan: 'free', name: 'Zoë' }, ...id('identify') })
     analytics.track({ userId: author, event: 'Post Created', properties: { post_id: post, text: 'hello', tags: ['sdk'] }, ...id('created') })

@@ -22,17 +22,17 @@ except ImportError:
 from support import Platform, arguments, check, run as run_tests
 
 
-def sent_by(args, url, gzip, calls):
+def sent_by(args, url, way, calls):
     """Runs `calls` with a client and waits until the client says that all is delivered."""
     errors = []
-    client = Client(args.write_key, host=url, gzip=gzip, on_error=lambda error, batch: errors.append(error), upload_interval=0.2)
+    client = Client(args.write_key, host=url, gzip=way == "gzip", on_error=lambda error, batch: errors.append(error), upload_interval=0.2)
     calls(client)
     client.flush()
     client.shutdown()
     check(not errors, f"the SDK reports {errors}")
 
 
-def six_calls(args, gzip):
+def six_calls(args, way):
     run = uuid.uuid4().hex[:12]
     platform = Platform(args.to, args.admin_token, args.api_token)
     user, author, post = f"reader-{run}", f"author-{run}", f"post-{run}"
@@ -48,7 +48,7 @@ def six_calls(args, gzip):
         client.group(user, f"team-{run}", {"size": 3}, message_id=f"{run}-group")
         client.alias(f"anon-{run}", user, message_id=f"{run}-alias")
 
-    sent_by(args, args.to, gzip, calls)
+    sent_by(args, args.to, way, calls)
     expected = {
         "identify": ("identify", user, None),
         "created": ("track", author, "post_created"),

@@ -105,7 +105,7 @@ fn api() -> Api {
         backups: Arc::new(Process),
         queries: None,
         metrics: Arc::new(String::new),
-        access: Access { api_token: None, admin_token: "x".to_owned() },
+        access: Access { api_token: None, admin_token: "x".to_owned(), is_open: Arc::new(true.into()) },
     })
 }
 

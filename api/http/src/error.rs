@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use millrace_collector::{Refusal, RefusalKind};
+use millrace_collector::{Denied, Refusal, RefusalKind, Scope};
 use millrace_events::UnknownTopic;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -28,12 +28,15 @@ pub(crate) struct ApiError {
     message: Cow<'static, str>,
     retry_after_s: Option<u32>,
     allow: Option<&'static str>,
+    /// The scope that the key lacks.
+    scope: Option<Scope>,
     missing: Vec<String>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), retry_after_s: None, allow: None, missing: Vec::new() }
+        let message = message.into();
+        Self { status, code, message, retry_after_s: None, allow: None, scope: None, missing: Vec::new() }
     }
 
     fn later(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -108,12 +111,21 @@ impl ApiError {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "missing_token",
-            "send `Authorization: Bearer` with the token of this deployment",
+            "send `Authorization: Bearer` with a secret key, or the token of this deployment",
         )
     }
 
     pub(crate) fn invalid_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "this token is not valid here")
+    }
+
+    pub(crate) fn mistyped_key() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_token", Denied::Mistyped.to_string())
+    }
+
+    pub(crate) fn insufficient_scope(scope: Scope) -> Self {
+        let message = format!("this needs a key with the scope {scope}");
+        Self { scope: Some(scope), ..Self::new(StatusCode::FORBIDDEN, "insufficient_scope", message) }
     }
 
     pub(crate) fn overloaded() -> Self {
@@ -143,10 +155,12 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.kind {
             RefusalKind::Unauthorized => StatusCode::UNAUTHORIZED,
+            RefusalKind::Forbidden => StatusCode::FORBIDDEN,
             RefusalKind::Malformed | RefusalKind::TooLarge => StatusCode::BAD_REQUEST,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { retry_after_s: refusal.retry_after_s, ..Self::new(status, refusal.code, refusal.message) }
+        let scope = (refusal.kind == RefusalKind::Forbidden).then_some(Scope::EventsWrite);
+        Self { retry_after_s: refusal.retry_after_s, scope, ..Self::new(status, refusal.code, refusal.message) }
     }
 }
 
@@ -250,6 +264,11 @@ impl IntoResponse for ApiError {
         }
         if self.status == StatusCode::UNAUTHORIZED && self.code.ends_with("_token") {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(scope) = self.scope
+            && let Ok(challenge) = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"").parse()
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         response
     }

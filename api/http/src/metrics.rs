@@ -51,6 +51,7 @@ fn status_name(status: StatusCode) -> Cow<'static, str> {
         204 => Cow::Borrowed("204"),
         400 => Cow::Borrowed("400"),
         401 => Cow::Borrowed("401"),
+        403 => Cow::Borrowed("403"),
         404 => Cow::Borrowed("404"),
         405 => Cow::Borrowed("405"),
         503 => Cow::Borrowed("503"),

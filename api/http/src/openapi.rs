@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use axum::response::Response;
-use millrace_collector::Call;
+use millrace_collector::{Call, Scope};
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
 use crate::ingest::DOORS;
-use crate::routes;
+use crate::routes::{self, GUARDED, Guarded};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -58,18 +58,41 @@ pub(crate) async fn document() -> Response {
     routes::json_text(openapi_json())
 }
 
-/// The tokens: nothing, a reader's or the administrator's.
+/// Who may ask: what a route asks for is said where it is registered.
 struct Security;
 
 impl Modify for Security {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme("api_token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        components.add_security_scheme("admin_token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        components.add_security_scheme("write_key", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)));
-        let none = SecurityRequirement::default();
-        let reader = SecurityRequirement::new::<_, [String; 0], String>("api_token", []);
-        openapi.security = Some(vec![none, reader]);
+        for (name, scheme, what) in [
+            ("secret_key", HttpAuthScheme::Bearer, "A secret key; a route names the scope that it must have."),
+            ("api_token", HttpAuthScheme::Bearer, "The deployment's token for readers: every scope that reads."),
+            ("admin_token", HttpAuthScheme::Bearer, "The administrator's token: every scope."),
+            ("write_key", HttpAuthScheme::Basic, "A write key as the user name, without a password."),
+        ] {
+            let mut http = Http::new(scheme);
+            http.description = Some(what.to_owned());
+            components.add_security_scheme(name, SecurityScheme::Http(http));
+        }
+        for Guarded { path, scope, .. } in GUARDED {
+            let Some(item) = openapi.paths.paths.get_mut(*path) else { continue };
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                operation.security = Some(asked(*scope));
+                let said = operation.description.take().map_or_else(String::new, |said| format!("{said}\n\n"));
+                operation.description = Some(format!("{said}Needs the scope `{scope}`."));
+            }
+        }
+    }
+}
+
+/// What may be sent to a route that asks for this; nothing, too, where a deployment lets everybody read or write.
+fn asked(scope: Scope) -> Vec<SecurityRequirement> {
+    let token = |name: &str| SecurityRequirement::new(name, [] as [String; 0]);
+    let key = SecurityRequirement::new("secret_key", [scope.as_str()]);
+    match scope {
+        Scope::Admin => vec![token("admin_token"), key],
+        Scope::EventsWrite => vec![SecurityRequirement::default(), token("write_key"), key],
+        _ => vec![SecurityRequirement::default(), token("api_token"), token("admin_token"), key],
     }
 }
 
@@ -93,7 +116,6 @@ impl Modify for Ingest {
                 .description(Some("JSON, whatever the content type says; gzip allowed"))
                 .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
                 .build();
-            let write_key = SecurityRequirement::new::<_, [String; 0], String>("write_key", []);
             let operation = OperationBuilder::new()
                 .tag("ingest")
                 .operation_id(Some(format!("ingest{}", path.replace('/', "_"))))
@@ -102,9 +124,10 @@ impl Modify for Ingest {
                 .response("200", accepted)
                 .response("400", problem())
                 .response("401", problem())
+                .response("403", problem())
                 .response("413", problem())
                 .response("503", problem())
-                .securities(Some([SecurityRequirement::default(), write_key]))
+                .securities(Some(asked(Scope::EventsWrite)))
                 .build();
             openapi.paths.paths.insert((*path).to_owned(), PathItem::new(HttpMethod::Post, operation));
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_collector::{Bounds as CollectorBounds, Collector, CollectorOptions, Source};
+use millrace_collector::{Bounds as CollectorBounds, Collector, CollectorOptions, Key};
 use millrace_embedded::{Embedded, Options as EmbeddedOptions};
 use millrace_events::{LogTime, Topic, TopicPartition, format_rfc3339};
 use millrace_feature_store::{OnlineStore, views};
@@ -122,10 +122,15 @@ pub(crate) fn make_private(dir: &Path) -> anyhow::Result<()> {
 
 /// A secret that nobody guesses: 192 random bits, hexadecimal.
 pub(crate) fn random_token() -> anyhow::Result<String> {
-    let mut bytes = [0_u8; 24];
+    Ok(random_bytes::<24>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Bytes that nobody guesses.
+pub(crate) fn random_bytes<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0_u8; N];
     let mut random = std::fs::File::open("/dev/urandom").context("cannot open the system's random source")?;
     random.read_exact(&mut bytes).context("cannot read the system's random source")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes)
 }
 
 /// Every partition that a job reads.
@@ -163,9 +168,9 @@ pub(crate) async fn clock(config: &Config, log: &dyn EventLog) -> anyhow::Result
 pub(crate) fn collector(
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
-    (sources, accept_any_key): (Vec<Source>, bool),
+    (keys, accept_any_key): (Vec<Key>, bool),
 ) -> Arc<Collector> {
-    let options = CollectorOptions { sources, accept_any_key, bounds: CollectorBounds::default() };
+    let options = CollectorOptions { keys, accept_any_key, bounds: CollectorBounds::default() };
     Arc::new(Collector::new(log, clock, options))
 }
 

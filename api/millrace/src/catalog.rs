@@ -1,15 +1,20 @@
-//! The catalog of this process, in the data directory or on Postgres: write keys and settings, which change while it runs.
+//! The catalog of this process, in the data directory or on Postgres: keys and settings, which change while it runs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use millrace_catalog::{
-    Cached, CachedOptions, Catalog, PLATFORM, PostgresCatalog, PostgresOptions, Record, Settings, SqliteCatalog,
-    SqliteOptions, TrackingPlan, WriteKey,
+    ApiKey, Cached, CachedOptions, Catalog, PLATFORM, PostgresCatalog, PostgresOptions, Record, Settings,
+    SqliteCatalog, SqliteOptions, TrackingPlan,
 };
-use millrace_collector::{Collector, Source};
+use millrace_collector::{Collector, Scope, Scopes};
+use millrace_log::{Clock as _, WallClock};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::config::{Backend, Config, Retention, SLATE_DAYS};
+use crate::config::{Backend, Config, Retention, Role, SLATE_DAYS};
+use crate::keys::{KeySet, Uses};
 use crate::plans;
 use crate::slates::Slates;
 
@@ -18,6 +23,15 @@ pub(crate) const FILE: &str = "catalog.db";
 
 /// The last content of a catalog elsewhere, so that a process can start while that is away.
 const COPY: &str = "catalog-copy.json";
+
+/// How long keys stay as they are without anybody looking at the time again: this machine may have slept.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How often it is remembered what time it is, for the uses of keys.
+const TELL_TIME: Duration = Duration::from_secs(1);
+/// In how many of those the uses of keys are written into the catalog once.
+const TOLD_PER_WRITE: u32 = 60;
+/// How long that may take at the end.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(2);
 
 /// Opens the catalog, wherever it is. Postgres need not be there: each call says so and tries again.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<dyn Catalog>> {
@@ -43,34 +57,39 @@ pub(crate) struct Decisions {
     config: Config,
     catalog: Arc<dyn Catalog>,
     cached: Cached,
+    uses: Uses,
 }
 
 impl Decisions {
     /// Reads the catalog, or the last known content while it is away.
     pub(crate) async fn read(config: &Config) -> anyhow::Result<Arc<Self>> {
         let catalog = open(config).await?;
-        let mut options = CachedOptions::new([WriteKey::KIND, Settings::KIND, TrackingPlan::KIND]);
+        let mut options = CachedOptions::new([ApiKey::KIND, Settings::KIND, TrackingPlan::KIND]);
         options.copy = (config.catalog != Backend::Embedded).then(|| config.data_dir.join(COPY));
         let cached = Cached::start(catalog.clone(), options).await;
         let cached = cached.with_context(|| format!("cannot read the catalog at {}", config.catalog))?;
-        Ok(Arc::new(Self { config: config.clone(), catalog, cached }))
+        let decisions = Self { config: config.clone(), catalog, cached, uses: Uses::default() };
+        decisions.uses.tell_time(decisions.now_ms());
+        decisions.warn_of_clear_keys();
+        Ok(Arc::new(decisions))
     }
 
-    /// The write keys, and whether any other is taken too: on the loopback, as long as there has never been one.
-    pub(crate) fn keys(&self) -> (Vec<Source>, bool) {
-        let given = self.config.sources.iter();
-        let mut sources: Vec<Source> =
-            given.map(|s| Source { name: s.name.clone(), write_key: s.write_key.clone() }).collect();
-        let mut is_open = sources.is_empty() && self.config.listen.ip().is_loopback();
-        for key in self.cached.snapshot().records::<WriteKey>() {
-            is_open = false;
-            match key {
-                Ok(key) if key.revoked => {}
-                Ok(key) => sources.push(Source { name: key.name, write_key: key.key.expose().to_owned() }),
-                Err(error) => tracing::error!(%error, "a write key of the catalog cannot be read and is not taken"),
-            }
+    /// Who may send and read now.
+    pub(crate) fn keys(&self) -> KeySet {
+        KeySet::at(self.now_ms(), &self.config, &self.cached.snapshot(), &self.uses)
+    }
+
+    /// They are taken; only commands write them anew, so that servers of an earlier version still know them while they are
+    /// replaced one after the other.
+    fn warn_of_clear_keys(&self) {
+        let snapshot = self.cached.snapshot();
+        let count = snapshot.records::<ApiKey>().flatten().filter(ApiKey::was_in_clear).count();
+        if count > 0 {
+            tracing::warn!(
+                "the catalog holds {count} key(s) in clear, from an earlier version: once all servers are of this one, rotate them \
+                 with `millrace keys rotate NAME`; whatever `keys` writes next hashes all of them"
+            );
         }
-        (sources, is_open)
     }
 
     /// What the properties of events must look like, as it is written.
@@ -78,17 +97,32 @@ impl Decisions {
         plans::read(&self.cached.snapshot())
     }
 
-    /// Refuses to open a door beyond the loopback that nobody could use.
+    /// The clock of the database, which also tells when a key ends. Until it was asked, that of this machine.
+    fn now_ms(&self) -> i64 {
+        self.cached.state().now_ms().unwrap_or_else(|| WallClock.now().0 / 1_000)
+    }
+
+    /// Refuses to open a door beyond the loopback that nobody could use, and to answer there what nobody could ask.
     ///
     /// # Errors
-    /// When there is no write key.
+    /// When there is no key for it.
     pub(crate) fn refuse_a_door_without_keys(&self) -> anyhow::Result<()> {
-        let (sources, is_open) = self.keys();
-        if sources.is_empty() && !is_open && !self.config.listen.ip().is_loopback() {
+        let listen = self.config.listen;
+        if listen.ip().is_loopback() {
+            return Ok(());
+        }
+        let keys = self.keys();
+        if !keys.any_may(|scopes| scopes.allow(Scope::EventsWrite)) {
             bail!(
-                "refusing to listen on {} without write keys: run `millrace keys add NAME` with the same configuration, set \
-                 MILLRACE_WRITE_KEYS=NAME:KEY, or listen on 127.0.0.1",
-                self.config.listen
+                "refusing to listen on {listen} without write keys: run `millrace keys create NAME` with the same configuration, \
+                 set MILLRACE_WRITE_KEYS=NAME:KEY, or listen on 127.0.0.1"
+            );
+        }
+        let answers = self.config.roles.contains(&Role::Api) && self.config.api_token.is_none();
+        if answers && !keys.any_may(Scopes::reads) {
+            bail!(
+                "refusing to listen on {listen} without a key that reads: run `millrace keys create NAME --kind secret --scope \
+                 feeds:read` with the same configuration, set MILLRACE_API_TOKEN, or listen on 127.0.0.1"
             );
         }
         Ok(())
@@ -118,25 +152,52 @@ impl Decisions {
             .unwrap_or_default()
     }
 
-    /// Hands on what changes, until it is dropped.
-    pub(crate) async fn follow(self: Arc<Self>, collector: Arc<Collector>, slates: Arc<Slates>) {
+    /// Hands on what changes, and what ends by the clock, until it is dropped. What ends does so on time while the catalog is
+    /// away too.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        collector: Arc<Collector>,
+        all_may_read: Arc<AtomicBool>,
+        slates: Arc<Slates>,
+    ) {
         let mut content = self.cached.watch();
         let mut planned = self.tracking_plans();
-        while content.changed().await.is_ok() {
+        loop {
+            let KeySet { keys, any_may_send, all_may_read: open, ends_in } = self.keys();
+            collector.set_keys(keys, any_may_send);
+            all_may_read.store(open, Ordering::Relaxed);
             let now = self.tracking_plans();
             // Compiling takes a while, and most changes are of other things.
             if now != planned {
                 collector.set_plans(plans::compile(&now));
                 planned = now;
             }
-            let (sources, is_open) = self.keys();
-            collector.set_keys(sources, is_open);
             slates.set_rate(self.slate_sample_rate());
+            tokio::select! {
+                changed = content.changed() => if changed.is_err() { return },
+                () = sleep(ends_in.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)) => {}
+            }
         }
     }
 
-    /// Lets go of the catalog.
+    /// Remembers when keys are used, and writes it down now and then, until it is dropped.
+    pub(crate) async fn remember_uses(self: Arc<Self>) {
+        let mut every = interval(TELL_TIME);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            for _ in 0..TOLD_PER_WRITE {
+                every.tick().await;
+                self.uses.tell_time(self.now_ms());
+            }
+            self.uses.write(self.catalog.as_ref(), false).await;
+        }
+    }
+
+    /// Writes down what it remembers, and lets go of the catalog.
     pub(crate) async fn close(&self) {
+        if timeout(LAST_WRITE_MAX, self.uses.write(self.catalog.as_ref(), true)).await.is_err() {
+            tracing::warn!("the catalog does not answer: when keys were used last stays unknown to it");
+        }
         self.catalog.close().await;
     }
 }

@@ -8,8 +8,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
+use millrace_collector::is_mistyped;
 use serde::Deserialize;
 
 pub(crate) use self::backend::Backend;
@@ -72,14 +73,15 @@ pub(crate) struct StoreArgs {
 }
 
 /// The flags of `up`, and of every command that opens a data directory.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Default)]
 pub(crate) struct ConfigArgs {
     /// Where everything is kept [default: ./data].
     #[arg(long, env = "MILLRACE_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
-    /// Address to listen on; anything but loopback needs write keys and an API token [default: 127.0.0.1:8080].
+    /// Address to listen on; anything but loopback needs keys that write, and keys that read or an API token
+    /// [default: 127.0.0.1:8080].
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
     /// A TOML file with any of: data_dir, log, state, online, warehouse, catalog, listen, roles, clock, partitions, api_token,
@@ -98,7 +100,8 @@ pub(crate) struct ConfigArgs {
     /// Write keys as NAME:KEY, separated by commas. Public: they may only write.
     #[arg(long, env = "MILLRACE_WRITE_KEYS", value_delimiter = ',', hide_env_values = true)]
     pub(crate) write_keys: Option<Vec<String>>,
-    /// The bearer token that readers must send. Without one, reading is open, on loopback only.
+    /// A bearer token that may read everything. Without one, and without a secret key that reads, reading is open, on loopback
+    /// only.
     #[arg(long, env = "MILLRACE_API_TOKEN", hide_env_values = true)]
     pub(crate) api_token: Option<String>,
     /// Drop what is older than so many days from the log, once it is applied and archived. Left out: keep everything; only a
@@ -179,7 +182,7 @@ pub(crate) struct Config {
     pub(crate) clock: ClockMode,
     /// Partitions of every topic; `None`: what the data directory has, or the default for a new one.
     pub(crate) partitions: Option<u32>,
-    /// Write keys; none means loopback development, where any key is taken.
+    /// Write keys, besides those of the catalog.
     pub(crate) sources: Vec<SourceConfig>,
     /// The token of readers.
     pub(crate) api_token: Option<String>,
@@ -231,6 +234,15 @@ impl fmt::Debug for StoreArgs {
     }
 }
 
+impl fmt::Debug for ConfigArgs {
+    /// Where things are. The other flags may hold keys and tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ConfigArgs");
+        shown.field("data_dir", &self.data_dir).field("config", &self.config).field("listen", &self.listen);
+        shown.field("stores", &self.stores).finish_non_exhaustive()
+    }
+}
+
 impl Config {
     /// Puts flags, variables, file and defaults together and checks that they are safe together.
     pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
@@ -248,6 +260,11 @@ impl Config {
             ensure!(
                 source.write_key.len() >= 8,
                 "the write key of source {} is shorter than 8 characters",
+                source.name
+            );
+            ensure!(
+                !is_mistyped(source.write_key.as_bytes()),
+                "the write key of source {} is invalid: its checksum is wrong; was it copied whole?",
                 source.name
             );
         }
@@ -292,15 +309,6 @@ impl Config {
         if let Some(token) = &self.api_token {
             ensure!(token.len() >= 16, "the API token is shorter than 16 characters");
         }
-        if self.listen.ip().is_loopback() {
-            return Ok(());
-        }
-        if self.api_token.is_none() {
-            bail!(
-                "refusing to listen on {} without an API token: set MILLRACE_API_TOKEN, or listen on 127.0.0.1",
-                self.listen
-            );
-        }
         Ok(())
     }
 
@@ -343,7 +351,19 @@ impl Config {
 fn read_file(path: &Path) -> anyhow::Result<FileConfig> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the config file {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("cannot understand the config file {}", path.display()))
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
+        anyhow!("cannot understand the config file {}: {}, in line {line}", path.display(), told(&error))
+    })
+}
+
+/// What is wrong with a file, without the line itself or a value: either may be a key.
+fn told(error: &toml::de::Error) -> &str {
+    let what = error.message();
+    if ["unknown", "missing", "duplicate"].iter().any(|begin| what.starts_with(begin)) {
+        return what;
+    }
+    "it is not TOML, or a value has another type than it should"
 }
 
 #[cfg(test)]
@@ -360,20 +380,23 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_runs_without_a_token() {
-        assert!(load("127.0.0.1:1", &[], None).is_ok());
-        assert!(load("[::1]:1", &[], None).is_ok());
-        let refused = load("0.0.0.0:1", &["web:12345678"], None).err().unwrap().to_string();
-        assert!(refused.contains("MILLRACE_API_TOKEN"));
-        assert!(load("0.0.0.0:1", &["web:12345678"], Some("0123456789abcdef")).is_ok());
-    }
-
-    #[test]
     fn bad_keys_are_refused_with_the_reason() {
         let refused = |key: &str| load("127.0.0.1:1", &[key], None).err().unwrap().to_string();
         assert!(refused("nocolon").contains("NAME:KEY"));
         assert!(refused("web:short").contains("shorter than 8"));
         assert!(refused(":12345678").contains("needs a name"));
+        let cut = refused("web:mr_wk_0000000000");
+        assert!(cut.contains("source web") && cut.contains("its checksum is wrong") && !cut.contains("0000"), "{cut}");
+    }
+
+    #[test]
+    fn flags_do_not_show_what_is_secret() {
+        let args = ConfigArgs {
+            write_keys: Some(vec!["web:hunter2hunter2".to_owned()]),
+            api_token: Some("hunter2hunter2hunter2".to_owned()),
+            ..ConfigArgs::default()
+        };
+        assert!(!format!("{args:?}").contains("hunter2"), "{args:?}");
     }
 
     #[test]
@@ -403,7 +426,15 @@ mod tests {
         let args = ConfigArgs { config: Some(path.clone()), clock: Some(ClockMode::Wall), ..ConfigArgs::default() };
         let config = Config::load(&args).unwrap();
         assert_eq!((config.clock, config.roles.len(), config.sources.len()), (ClockMode::Wall, 1, 1));
-        std::fs::write(&path, "clok = \"replay\"").unwrap();
-        assert!(format!("{:#}", Config::load(&args).err().unwrap()).contains("clok"));
+        std::fs::write(&path, "\nclok = \"replay\"").unwrap();
+        let refused = format!("{:#}", Config::load(&args).err().unwrap());
+        assert!(refused.contains("clok") && refused.contains("line 2"), "{refused}");
+        for spoiled in
+            ["api_token = hunter2", "sources = \"hunter2\"", "api_token = \"hunter2\" x", "listen = \"hunter2\""]
+        {
+            std::fs::write(&path, spoiled).unwrap();
+            let refused = format!("{:#}", Config::load(&args).err().unwrap());
+            assert!(refused.contains("line 1") && !refused.contains("hunter2"), "{refused}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod catalog;
 mod commands;
 mod config;
 mod jobs;
+mod keys;
 mod log;
 mod measure;
 mod metrics;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -102,7 +103,9 @@ impl Platform {
             jobs = Some(started);
         }
         let (slates, slate_writer) = Slates::start(stores.log.clone(), clock.clone(), decisions.slate_sample_rate());
-        let collector = assemble::collector(stores.log.clone(), clock, decisions.keys());
+        let keys = decisions.keys();
+        let is_open = Arc::new(AtomicBool::new(keys.all_may_read));
+        let collector = assemble::collector(stores.log.clone(), clock, (keys.keys, keys.any_may_send));
         collector.set_plans(crate::plans::compile(&decisions.tracking_plans()));
         let ranker = assemble::ranker(stores.online.store(), stores.log.partitions());
         let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()));
@@ -134,13 +137,14 @@ impl Platform {
                 config.backup_dir.clone(),
             )),
             metrics: crate::metrics::source(collector.clone(), slates.clone(), status.clone()),
-            access: Access { api_token: config.api_token.clone(), admin_token },
+            access: Access { api_token: config.api_token.clone(), admin_token, is_open: is_open.clone() },
         };
         let quiet = assemble::flush_when_quiet(collector.clone(), stores.embedded.clone());
         let helpers = vec![
             tokio::spawn(assemble::tick(collector.clone(), stores.log.partitions())),
             tokio::spawn(quiet),
-            tokio::spawn(decisions.clone().follow(collector.clone(), slates)),
+            tokio::spawn(decisions.clone().follow(collector.clone(), is_open, slates)),
+            tokio::spawn(decisions.clone().remember_uses()),
         ];
         Ok(Self { config, stores, jobs, api: Api::new(state), collector, status, slate_writer, decisions, helpers })
     }
@@ -197,12 +201,12 @@ impl Platform {
             ClockMode::Wall => "wall time",
             ClockMode::Replay => "replay time",
         };
-        let (sources, is_open) = self.decisions.keys();
-        let key = if is_open { "dev" } else { "YOUR_WRITE_KEY" };
-        let keys = match sources.len() {
-            _ if is_open => "any write key (loopback development)".to_owned(),
-            0 => "no write key: add one with `millrace keys add NAME`".to_owned(),
-            n => format!("{n} write key(s)"),
+        let known = self.decisions.keys();
+        let key = if known.any_may_send { "dev" } else { "YOUR_WRITE_KEY" };
+        let keys = match known.keys.len() {
+            _ if known.any_may_send => "any write key (loopback development)".to_owned(),
+            0 => "no key: make one with `millrace keys create NAME`".to_owned(),
+            n => format!("{n} key(s)"),
         };
         let text = format!(
             "millrace {} listens on http://{address}\n\

@@ -24,6 +24,7 @@ const EMBEDDED: &str = "millrace-embedded";
 const OBJECTS: &str = "millrace-objects";
 const LOG: &str = "millrace-log";
 const LOG_KAFKA: &str = "millrace-log-kafka";
+const SPOOL: &str = "millrace-spool";
 const FEATURE_STORE: &str = "millrace-feature-store";
 const SIMULATOR: &str = "millrace-simulator";
 const WAREHOUSE: &str = "millrace-warehouse";
@@ -54,6 +55,7 @@ const LAYERS: &[Row] = &[
     row(1, WAREHOUSE, &[EVENTS]),
     row(1, CATALOG, &[]),
     row(2, LOG_KAFKA, &[LOG, EVENTS]),
+    row(2, SPOOL, &[LOG, EVENTS, FAILPOINTS]),
     row(2, DELTA, &[WAREHOUSE, EVENTS, OBJECTS, FAILPOINTS]),
     row(2, REDIS, &[FEATURE_STORE]),
     row(2, CLICKHOUSE, &[WAREHOUSE, EVENTS, FAILPOINTS]),
@@ -74,6 +76,7 @@ const LAYERS: &[Row] = &[
             SIMULATOR,
             DELTA,
             LOG_KAFKA,
+            SPOOL,
             REDIS,
             CLICKHOUSE,
             CATALOG,
@@ -103,7 +106,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("deltalake", &[]),
     ("parquet", &[DELTA]),
     ("object_store", &[DELTA, OBJECTS]),
-    ("rustix", &[DELTA, FAILPOINTS]),
+    ("rustix", &[DELTA, FAILPOINTS, SPOOL]),
     ("quick-xml", &[SIMULATOR]),
     ("zstd", &[BINARY]),
     ("clickhouse", &[CLICKHOUSE]),

@@ -5,7 +5,7 @@ use crate::{Document, Entry, Revision, read};
 
 /// What an entry says, or why it cannot be read.
 #[track_caller]
-fn check(document: &Value, expected: Result<TrackingPlan, &str>) {
+fn check(document: &Value, expected: std::result::Result<TrackingPlan, &str>) {
     let document = Document::of(document).unwrap();
     let name = "order_placed".to_owned();
     let entry = Entry { kind: "plan".to_owned(), name, document, revision: Revision(1), created_ms: 0, updated_ms: 0 };

@@ -6,12 +6,14 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use millrace_collector::{Call, Collector, CollectorOptions, Request, Source};
+use millrace_collector::{Call, Collector, CollectorOptions, Key, KeyKind, Request, make_key};
 use millrace_events::TopicPartition;
 use millrace_log::{Append, Bounds, EventLog, Offset, Record, Result, WallClock};
 
@@ -86,9 +88,16 @@ fn batch(events: usize, event: fn(usize) -> String) -> Bytes {
     Bytes::from(format!(r#"{{"batch":[{}],"writeKey":"wk_web","sentAt":"{sent_at}"}}"#, events.join(",")))
 }
 
+/// How many keys are known: the cost of an event must not depend on it.
+const KEYS: u8 = 200;
+
+fn key(nth: u8) -> String {
+    make_key(KeyKind::Write, &[nth; 32])
+}
+
 fn collector() -> Collector {
-    let sources = vec![Source { name: "web".to_owned(), write_key: "wk_web".to_owned() }];
-    let options = CollectorOptions { sources, ..CollectorOptions::default() };
+    let keys = (0..KEYS).map(|nth| Key::write(&format!("source-{nth}"), &key(nth))).collect();
+    let options = CollectorOptions { keys, ..CollectorOptions::default() };
     Collector::new(Arc::new(NullLog), Arc::new(WallClock), options)
 }
 
@@ -102,7 +111,7 @@ fn run(bencher: Bencher<'_, '_>, call: Call, body: Bytes, events: usize) {
     let collector = collector();
     let runtime =
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
-    let authorization = Some("Basic d2tfd2ViOg==".to_owned());
+    let authorization = Some(format!("Basic {}", STANDARD.encode(format!("{}:", key(7)))));
     bencher.counter(ItemsCount::new(events)).bench(|| {
         let request = Request { authorization: authorization.clone(), body: body.clone(), ..Request::default() };
         let accepted = runtime.block_on(collector.collect(call, request)).expect("the body is good");

@@ -36,6 +36,8 @@ pub(crate) struct EnvelopeRef<'a> {
 /// `millrace_events::DeadLetter` as the collector writes it, borrowed.
 #[derive(Debug)]
 pub(crate) struct DeadLetterRef<'a> {
+    /// Empty when its place is its id.
+    pub(crate) id: &'a str,
     pub(crate) reason: &'a str,
     pub(crate) detail: &'a str,
     pub(crate) source: &'a str,
@@ -173,6 +175,7 @@ impl Message for Content<'_> {
 
 impl Message for DeadLetterRef<'_> {
     fn write(&self, to: &mut impl Sink) {
+        text(to, 1, self.id);
         text(to, 2, self.reason);
         text(to, 3, self.detail);
         text(to, 4, self.source);

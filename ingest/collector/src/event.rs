@@ -33,6 +33,8 @@ pub(crate) struct Records<'c> {
     pub(crate) violations: u32,
     pub(crate) partitions: u32,
     pub(crate) minted: &'c AtomicU64,
+    /// Part of the ids that are minted, where the log may hold a record more than once.
+    pub(crate) door: Option<&'c str>,
     pub(crate) buffer: Vec<u8>,
     pub(crate) pending: Vec<Pending>,
     pub(crate) rejected: Vec<Reason>,
@@ -164,7 +166,7 @@ impl Records<'_> {
         let (event_time_us, log_time) = self.stamps.stamp(original, sent_at)?;
         let envelope = EnvelopeRef {
             message_id: if ids.message.is_empty() { &minted } else { &ids.message },
-            minted_id: ids.message.is_empty(),
+            minted_id: ids.message.is_empty() && self.door.is_none(),
             source: self.source,
             kind: Some(kind),
             event: &folded,
@@ -192,7 +194,9 @@ impl Records<'_> {
         let payload = &event[..event.floor_char_boundary(self.bounds.event_bytes_max)];
         let log_time = self.stamps.now().unwrap_or(LogTime(self.stamps.received));
         let source = self.source;
+        let id = if self.door.is_some() { self.mint() } else { String::new() };
         let letter = DeadLetterRef {
+            id: &id,
             reason: rejection.reason.as_str(),
             detail: &rejection.detail,
             source,
@@ -220,11 +224,15 @@ impl Records<'_> {
         }
     }
 
-    /// An id for an event that came without: unique, and marked as minted, so never taken for a duplicate.
+    /// An id for an event that came without. Where a record is appended once it is marked as minted and never taken for a
+    /// duplicate, so that it need not be unique beyond doubt, nor remembered. Where a record may be repeated it is an id as
+    /// a client's: no other process has the name of this door, and no other event here this number.
     fn mint(&self) -> String {
-        let mut id = String::with_capacity(40);
+        let mut id = String::with_capacity(64);
+        let (door, dash) = self.door.map_or(("", ""), |door| (door, "-"));
         // Writing to a string cannot fail.
-        _ = write!(id, "api-{:x}-{:x}", self.stamps.received, self.minted.fetch_add(1, Ordering::Relaxed));
+        let nth = self.minted.fetch_add(1, Ordering::Relaxed);
+        _ = write!(id, "api-{door}{dash}{:x}-{nth:x}", self.stamps.received);
         id
     }
 }

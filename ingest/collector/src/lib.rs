@@ -14,11 +14,14 @@ mod counters;
 mod encode;
 mod event;
 mod json;
+mod key;
+mod last_use;
 mod plan;
 mod posthog;
 mod properties;
 mod refusal;
 mod robots;
+mod scope;
 mod time;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,15 +32,18 @@ use millrace_events::{Kind, LogTime, Topic, TopicPartition};
 use millrace_failpoints::reach;
 use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
 
-pub use auth::{DEV_SOURCE, Source};
+pub use auth::{DEV_SOURCE, Denied, Key};
 pub use bounds::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
     EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, TAGS_MAX,
 };
 pub use counters::CollectorCounters;
+pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
+pub use last_use::{CoarseClock, LastUse};
 pub use plan::{OnViolation, PLANS_MAX, Plan, SCHEMA_BYTES_MAX, SCHEMA_PARTS_MAX, SchemaError, VIOLATION_BYTES_MAX};
 pub use refusal::{Reason, Refusal, RefusalKind};
 pub use robots::is_crawler;
+pub use scope::{Scope, Scopes};
 pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
 
 use auth::Keys;
@@ -103,8 +109,8 @@ impl Call {
 /// Who may send, and how much.
 #[derive(Clone, Debug, Default)]
 pub struct CollectorOptions {
-    /// The known write keys.
-    pub sources: Vec<Source>,
+    /// The known keys.
+    pub keys: Vec<Key>,
     /// Take any key that is not empty, as source [`DEV_SOURCE`]: for development on the loopback only.
     pub accept_any_key: bool,
     /// The bounds.
@@ -150,6 +156,8 @@ pub struct Collector {
     /// Per partition of `actions`, in the same order.
     rounds: Mutex<Vec<Round>>,
     minted: AtomicU64,
+    /// See [`Collector::named`].
+    door: Option<String>,
     counters: Counters,
 }
 
@@ -174,7 +182,7 @@ struct Prepared {
 impl Collector {
     /// A front door to `log`. The bound on one event is lowered to what the log can certainly take.
     pub fn new(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, options: CollectorOptions) -> Self {
-        let CollectorOptions { sources, accept_any_key, mut bounds } = options;
+        let CollectorOptions { keys, accept_any_key, mut bounds } = options;
         // A post's text is stored twice, its keys and names come on top.
         bounds.event_bytes_max = bounds.event_bytes_max.min(VALUE_BYTES_MAX / 4);
         let sent: Vec<AtomicU64> = (0..log.partitions()).map(|_| AtomicU64::new(0)).collect();
@@ -182,14 +190,24 @@ impl Collector {
         Self {
             log,
             clock,
-            keys: RwLock::new(Arc::new(Keys { sources, accept_any_key })),
+            keys: RwLock::new(Arc::new(Keys::new(keys, accept_any_key))),
             plans: RwLock::default(),
             bounds,
             sent,
             rounds,
             minted: AtomicU64::new(0),
+            door: None,
             counters: Counters::default(),
         }
+    }
+
+    /// For a log in which a record that was appended once may come to stand more than once: what comes without an id is known
+    /// by one that this door mints, remembered and dropped when it is repeated as a client's would be. `door` is part of it;
+    /// no other process may have it, nor have had it.
+    #[must_use]
+    pub fn named(mut self, door: String) -> Self {
+        self.door = Some(door);
+        self
     }
 
     /// Takes one request in and answers when all of it is durable.
@@ -267,8 +285,8 @@ impl Collector {
     }
 
     /// Takes these keys from the next request on, instead of those that it was made with.
-    pub fn set_keys(&self, sources: Vec<Source>, accept_any_key: bool) {
-        let keys = Arc::new(Keys { sources, accept_any_key });
+    pub fn set_keys(&self, keys: Vec<Key>, accept_any_key: bool) {
+        let keys = Arc::new(Keys::new(keys, accept_any_key));
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
@@ -276,6 +294,14 @@ impl Collector {
     /// than [`PLANS_MAX`] the first ones.
     pub fn set_plans(&self, plans: Vec<Plan>) {
         *self.plans.write().unwrap_or_else(PoisonError::into_inner) = Plans::new(plans);
+    }
+
+    /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn allow(&self, key: &str, scope: Scope) -> Result<Arc<str>, Denied> {
+        self.keys().allow(key.as_bytes(), scope).map(|key| key.name.clone())
     }
 
     fn keys(&self) -> Arc<Keys> {
@@ -452,6 +478,7 @@ impl Collector {
             violations: 0,
             partitions: count(self.sent.len()),
             minted: &self.minted,
+            door: self.door.as_deref(),
             buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),
             pending: Vec::with_capacity(events),
             rejected: Vec::new(),

@@ -68,6 +68,7 @@ codes! {
     pub(crate) enum Code {
         MissingWriteKey = "missing_write_key",
         InvalidWriteKey = "invalid_write_key",
+        InsufficientScope = "insufficient_scope",
         EmptyBody = "empty_body",
         UnsupportedEncoding = "unsupported_encoding",
         InvalidEncoding = "invalid_encoding",
@@ -91,6 +92,8 @@ const RETRY_AFTER_S: u32 = 1;
 pub enum RefusalKind {
     /// Send a write key that exists.
     Unauthorized,
+    /// Send a key that may send events: this one may do other things.
+    Forbidden,
     /// Fix the request: it can never be accepted.
     Malformed,
     /// Send less at once.
@@ -124,6 +127,7 @@ impl Refusal {
 const fn kind_of(code: Code) -> RefusalKind {
     match code {
         Code::MissingWriteKey | Code::InvalidWriteKey => RefusalKind::Unauthorized,
+        Code::InsufficientScope => RefusalKind::Forbidden,
         Code::BodyTooLarge | Code::BatchTooLarge | Code::EventTooLarge | Code::TooManyEvents => RefusalKind::TooLarge,
         Code::Unavailable => RefusalKind::Unavailable,
         Code::EmptyBody

@@ -1,7 +1,8 @@
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicI64;
 
 use base64::Engine as _;
-use millrace_events::{ActionKind, DeadLetter, Envelope, Micros, decode, parse_rfc3339, partition_of};
+use millrace_events::{ActionKind, DeadLetter, Envelope, Micros, check_id, decode, parse_rfc3339, partition_of};
 use millrace_log::toy::ToyLog;
 use millrace_log::{Record, ReplayClock};
 use proptest::prelude::*;
@@ -37,8 +38,7 @@ impl Door {
 
     fn with(clock: Arc<dyn Clock>, bounds: Bounds) -> Self {
         let log = ToyLog::new(4);
-        let sources = vec![Source { name: "web".to_owned(), write_key: "wk".to_owned() }];
-        let options = CollectorOptions { sources, accept_any_key: false, bounds };
+        let options = CollectorOptions { keys: vec![Key::write("web", "wk")], accept_any_key: false, bounds };
         let collector = Collector::new(Arc::new(log.clone()), clock, options);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { collector, log, runtime }
@@ -449,6 +449,26 @@ fn an_event_without_an_id_gets_one_of_its_own() {
     let envelopes = door.envelopes();
     assert!(envelopes.iter().all(|e| e.minted_id && e.message_id.starts_with("api-")));
     assert!(envelopes.windows(2).all(|pair| pair[0].message_id != pair[1].message_id));
+}
+
+#[test]
+fn a_door_whose_records_may_be_repeated_mints_ids_that_count() {
+    let mut ids = BTreeSet::new();
+    for name in ["one", "two"] {
+        let mut door = Door::new();
+        door.collector = door.collector.named(name.to_owned());
+        door.send(Call::Identify, r#"{"userId":"u"}"#).unwrap();
+        door.send(Call::Identify, r#"{"userId":"u"}"#).unwrap();
+        door.send(Call::Batch, batch_of(&["1", "1"])).unwrap();
+        let envelopes = door.envelopes();
+        assert!(envelopes.iter().all(|e| !e.minted_id && check_id(&e.message_id).is_ok()));
+        ids.extend(envelopes.into_iter().map(|e| e.message_id));
+        ids.extend(door.letters().into_iter().map(|letter| letter.id));
+    }
+    assert_eq!(ids.len(), 8, "the same moment, and no id twice: {ids:?}");
+    let door = Door::new();
+    door.send(Call::Batch, batch_of(&["1"])).unwrap();
+    assert_eq!(door.letters()[0].id, "", "its place is its id");
 }
 
 #[test]

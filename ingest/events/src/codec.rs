@@ -52,7 +52,8 @@ pub struct Envelope {
     /// The client's id of the event: the dedup key together with the source and the actor.
     #[prost(string, tag = "1")]
     pub message_id: String,
-    /// True when the server minted the id because the client sent none: such an event is never taken for a duplicate.
+    /// True when the server minted the id because the client sent none, and the event is never taken for a duplicate. A door
+    /// that may append an event twice mints ids that count as a client's, and does not set this.
     #[prost(bool, tag = "2")]
     pub minted_id: bool,
     /// The name of the write key it came in with.
@@ -253,8 +254,8 @@ pub struct Derived {
 /// What could not be accepted or applied, as it stands in `dead-letters`.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeadLetter {
-    /// A stable id: the same refusal repeated after a crash has the same one. Empty when refused by the collector, where
-    /// the offset in `dead-letters` is the id.
+    /// A stable id: the same refusal repeated after a crash has the same one. Empty when refused by a collector that appends
+    /// once, where the offset in `dead-letters` is the id.
     #[prost(string, tag = "1")]
     pub id: String,
     /// A stable code, such as `missing_property`.

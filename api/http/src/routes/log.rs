@@ -41,7 +41,7 @@ pub(crate) struct LogParams {
 #[utoipa::path(get, path = "/v1/log/{topic}", tag = "operations",
     params(("topic" = String, Path, description = "Its name"), LogParams), responses(
     (status = 200, content_type = "application/x-ndjson"), (status = "4XX", body = Problem), (status = "5XX", body = Problem),
-), security(("admin_token" = [])))]
+))]
 pub(crate) async fn records(
     State(shared): State<Arc<Shared>>,
     Id(topic): Id,

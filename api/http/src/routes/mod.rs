@@ -17,39 +17,51 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
+use millrace_collector::Scope;
 
 use crate::api::Shared;
 use crate::error::ApiError;
 use crate::{access, metrics, openapi};
 
-/// Every route. A route that reads stands behind the reader's token by where it stands here, not by what it remembers.
+/// A path that asks for a scope.
+pub(crate) struct Guarded {
+    pub(crate) path: &'static str,
+    pub(crate) scope: Scope,
+    methods: fn() -> MethodRouter<Arc<Shared>>,
+}
+
+const fn guarded(path: &'static str, scope: Scope, methods: fn() -> MethodRouter<Arc<Shared>>) -> Guarded {
+    Guarded { path, scope, methods }
+}
+
+/// Every path that asks for a scope: here it is said once, for those who ask and for the document.
+pub(crate) const GUARDED: &[Guarded] = &[
+    guarded("/v1/feeds/home", Scope::FeedsRead, || get(feeds::home)),
+    guarded("/v1/feeds/author/{author_id}", Scope::FeedsRead, || get(feeds::author)),
+    guarded("/v1/posts/{post_id}", Scope::FeedsRead, || get(posts::post)),
+    guarded("/v1/posts/{post_id}/engagement", Scope::FeedsRead, || get(posts::engagement)),
+    guarded("/v1/trends/tags", Scope::FeedsRead, || get(trends::tags)),
+    guarded("/v1/trends/posts", Scope::FeedsRead, || get(trends::posts)),
+    guarded("/v1/queries", Scope::QueriesRead, || get(queries::list)),
+    guarded("/v1/queries/{name}", Scope::QueriesRead, || get(queries::run)),
+    guarded("/v1/status", Scope::StatusRead, || get(status::status)),
+    guarded("/metrics", Scope::StatusRead, || get(health::metrics)),
+    guarded("/openapi.json", Scope::StatusRead, || get(openapi::document)),
+    guarded("/v1/log/{topic}", Scope::Admin, || get(log::records)),
+    guarded("/v1/admin/backup", Scope::Admin, || get(backup::state).post(backup::begin)),
+    guarded("/v1/admin/verify", Scope::Admin, || get(verify::state).post(verify::begin)),
+];
+
+/// Every route.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    let readers = Router::new()
-        .route("/v1/feeds/home", get(feeds::home))
-        .route("/v1/feeds/author/{author_id}", get(feeds::author))
-        .route("/v1/posts/{post_id}", get(posts::post))
-        .route("/v1/posts/{post_id}/engagement", get(posts::engagement))
-        .route("/v1/trends/tags", get(trends::tags))
-        .route("/v1/trends/posts", get(trends::posts))
-        .route("/v1/queries", get(queries::list))
-        .route("/v1/queries/{name}", get(queries::run))
-        .route("/v1/status", get(status::status))
-        .route("/metrics", get(health::metrics))
-        .route("/openapi.json", get(openapi::document))
-        .route_layer(from_fn_with_state(Arc::clone(&shared), access::readers));
-    let administrators = Router::new()
-        .route("/v1/log/{topic}", get(log::records))
-        .route("/v1/admin/backup", get(backup::state).post(backup::begin))
-        .route("/v1/admin/verify", get(verify::state).post(verify::begin))
-        .route_layer(from_fn_with_state(Arc::clone(&shared), access::administrators));
-    Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .merge(readers)
-        .merge(administrators)
-        .fallback(|| async { ApiError::no_route() })
+    let open = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
+    let all = GUARDED.iter().fold(open, |router, Guarded { path, scope, methods }| {
+        let asks = from_fn_with_state((Arc::clone(&shared), *scope), access::scoped);
+        router.route(path, methods().route_layer(asks))
+    });
+    all.fallback(|| async { ApiError::no_route() })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed(None) })
         .layer(from_fn(metrics::measure))
         .with_state(shared)

@@ -6,7 +6,7 @@ use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use millrace_collector::{Collector, CollectorOptions, Source};
+use millrace_collector::{Collector, CollectorOptions, Key, Scope};
 use millrace_events::{LogTime, ServedSlate, Topic, TopicPartition};
 use millrace_feature_store::online::toy::ToyStore;
 use millrace_feature_store::views::{self, ProgressRecord};
@@ -117,6 +117,11 @@ impl Verifier for Process {
     }
 }
 
+/// A secret key with this scope alone: `secret-` and the scope.
+fn secret(scope: Scope) -> Key {
+    Key { scopes: [scope].into_iter().collect(), ..Key::write("server", &format!("secret-{scope}")) }
+}
+
 pub(crate) struct Harness {
     pub(crate) api: Api,
     pub(crate) log: ToyLog,
@@ -136,7 +141,7 @@ impl Harness {
         let store = ToyStore::new();
         let process = Arc::new(Process::default());
         let options = CollectorOptions {
-            sources: vec![Source { name: "web".to_owned(), write_key: "wk".to_owned() }],
+            keys: std::iter::once(Key::write("web", "wk")).chain(Scope::ALL.map(secret)).collect(),
             ..CollectorOptions::default()
         };
         let ranker = Ranker::new(Arc::new(store.clone()), PARTITIONS, RankerOptions::default());
@@ -152,7 +157,11 @@ impl Harness {
             backups: process.clone(),
             queries: Some(process.clone()),
             metrics: Arc::new(|| "millrace_up 1\n".to_owned()),
-            access: Access { api_token: api_token.map(str::to_owned), admin_token: ADMIN_TOKEN.to_owned() },
+            access: Access {
+                api_token: api_token.map(str::to_owned),
+                admin_token: ADMIN_TOKEN.to_owned(),
+                is_open: Arc::new(api_token.is_none().into()),
+            },
         });
         Self { api, log, process, store, writes: 0 }
     }

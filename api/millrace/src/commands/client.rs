@@ -1,5 +1,6 @@
 //! A running server, as the commands see it: over HTTP, like any other client.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +27,7 @@ const VERIFY_POLL: Duration = Duration::from_millis(200);
 const DETAIL_CHARS_MAX: usize = 400;
 
 /// Which server to talk to.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Server {
     /// Where the server is
     #[arg(
@@ -43,7 +44,7 @@ pub(crate) struct Server {
 }
 
 /// Where the token is that lets one read the log.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Admin {
     /// The admin token [default: the file admin-token in the data directory]
     #[arg(long, value_name = "TOKEN", env = "MILLRACE_ADMIN_TOKEN", global = true, hide_env_values = true)]
@@ -54,7 +55,7 @@ pub(crate) struct Admin {
 }
 
 /// A data directory on this machine, or a running server that does it itself.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Place {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
@@ -67,6 +68,24 @@ pub(crate) struct Place {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("config", &self.config).field("to", &self.to).finish_non_exhaustive()
+    }
 }
 
 impl Place {

@@ -21,7 +21,7 @@ const PAGE_RECORDS: u64 = 500;
 const DETAIL_CHARS_MAX: usize = 60;
 
 /// Looks at dead letters and sends them again
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(after_help = "Exit codes: 0 done · 1 no such letter, or refused again · 2 could not run\n\n\
     Example: millrace dlq list --limit 20")]
 pub(crate) struct Args {

@@ -12,7 +12,7 @@ use super::client::{Client, Server, say};
 use super::sender::{self, Door};
 
 /// Sends recorded events to a server
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(
     after_help = "Files are plain or gzip, and sent in the order given; those of stackexchange side by side, by time. Repeating an \
     import changes no number.\n\n\

@@ -19,7 +19,7 @@ use super::sender::{self, Door};
 use millrace_simulator::import::Retime;
 
 /// Makes people who follow, write and react, and sends what they do
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(
     after_help = "The same seed and options make the same events, byte for byte; a longer run starts with the shorter one, as long as \
     no event is sent late. Late senders, repeated batches and wrong clocks change how events are sent, not what happened. On a \

@@ -220,9 +220,8 @@ impl Scene {
     async fn start(fleet: &Fleet, folder: &Path) -> Self {
         let data = folder.join("engines");
         let [.., (_, catalog)] = fleet.stores();
-        let added =
-            millrace(&["keys", "add", "web", "--key", KEY, "--catalog", &catalog, "--data-dir"]).arg(&data).status();
-        assert!(added.unwrap().success());
+        let mut add = millrace(&["keys", "add", "web", "--catalog", &catalog, "--data-dir"]);
+        assert!(add.arg(&data).env("MILLRACE_NEW_KEY", KEY).status().unwrap().success());
         // Brokers that hang are told from a slow network a little sooner, and the death of one here is still outlasted.
         let patient = |store, url| if store == "log" { format!("{url}&append_timeout_ms=8000") } else { url };
         let arguments: Vec<String> =

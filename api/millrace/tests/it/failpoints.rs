@@ -26,7 +26,9 @@ async fn an_end_between_any_two_writes_loses_and_doubles_nothing() {
     let mut random = Random(seed());
     // Several directories at the same time: a life mostly waits. Slow points are neighbours.
     let families = (0..FAMILIES).map(|nth| {
-        let points: Vec<_> = millrace_failpoints::NAMES.iter().copied().skip(nth).step_by(FAMILIES).collect();
+        // Nobody comes by those of a spool while the log is well: `spool` is where they are.
+        let points = millrace_failpoints::NAMES.iter().copied().filter(|point| !point.starts_with("spool"));
+        let points: Vec<_> = points.skip(nth).step_by(FAMILIES).collect();
         let random = Random(random.below(u64::MAX) | 1);
         tokio::spawn(async move { lives(&points, times, random).await })
     });

@@ -46,13 +46,15 @@ impl Server {
 
     /// Starts on a port with further arguments.
     pub(crate) async fn start_on(dir: &Path, clock: &str, port: u16, args: &[&str]) -> Self {
-        let child = millrace(&["up", "--clock", clock, "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
-            .arg(dir)
-            .args(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = millrace(&["up", "--clock", clock]);
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        Self::start_as(command, dir, port).await
+    }
+
+    /// Starts this `up`, which is told neither where to listen nor where its data is.
+    pub(crate) async fn start_as(mut command: Command, dir: &Path, port: u16) -> Self {
+        let listen = format!("127.0.0.1:{port}");
+        let child = command.args(["--listen", &listen, "--data-dir"]).arg(dir).spawn().unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         let mut server = Self { child, port, dir: dir.to_path_buf(), http };
         let begun = Instant::now();
@@ -116,6 +118,13 @@ impl Server {
             }
         }
         panic!("GET {path} stays too slow");
+    }
+
+    /// `GET path` with a token: the status and the body.
+    pub(crate) async fn get_as(&self, path: &str, token: &str) -> (u16, String) {
+        let answer = self.http.get(format!("{}{path}", self.url())).bearer_auth(token).send().await;
+        let answer = answer.unwrap_or_else(|e| panic!("no answer to GET {path}: {e}"));
+        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
     }
 
     /// The status of the answer to `GET path`, and its `Retry-After`.

@@ -116,6 +116,7 @@ fn what_is_empty_is_left_out() {
 #[test]
 fn a_dead_letter_is_the_same_as_the_contract_writes_it() {
     let borrowed = DeadLetterRef {
+        id: "api-door-1-0",
         reason: "too_deep",
         detail: "an event may nest at most 32 levels",
         source: "web",
@@ -124,7 +125,7 @@ fn a_dead_letter_is_the_same_as_the_contract_writes_it() {
         log_time_us: 7,
     };
     let owned = DeadLetter {
-        id: String::new(),
+        id: "api-door-1-0".into(),
         reason: "too_deep".into(),
         detail: "an event may nest at most 32 levels".into(),
         source: "web".into(),
