@@ -2,14 +2,14 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-cluster services test test-embedded acceptance lint fmt crash-test absence-test simulation bench bench-cluster clean
+.PHONY: help setup build demo demo-cluster services test test-embedded acceptance lint fmt crash-test absence-test simulation fuzz bench bench-cluster bench-collectors clean
 
 CARGO := . scripts/env.sh && cargo
 
 # Variables given on the command line reach scripts and recipes through the environment.
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@echo "  Variables: ONCE=1 SEED= USERS= EVENTS= PORT= DATA_DIR= (demo), N= (crash-test), SECONDS= (absence-test), SEEDS= (simulation), BENCH= EVENTS= (bench-cluster), CARGO_TARGET_DIR="
+	@echo "  Variables: ONCE=1 SEED= USERS= EVENTS= PORT= DATA_DIR= (demo), N= (crash-test), SECONDS= (absence-test, fuzz), SEEDS= (simulation), BENCH= EVENTS= (bench-cluster), CARGO_TARGET_DIR="
 
 setup: ## install what is missing: C compiler, Rust toolchain, crates
 	@scripts/setup.sh
@@ -56,11 +56,17 @@ simulation: ## the deterministic simulation over SEEDS seeds (default 20000)
 	@. scripts/env.sh && MILLRACE_SIMULATION_SEEDS="$${SEEDS:-20000}" \
 		cargo test --locked --release -p millrace-pipelines --test simulation every_seed -- --nocapture
 
+fuzz: setup ## let libFuzzer look for inputs that break a decoder, SECONDS each (default 600)
+	@FUZZ_SECONDS="$(or $(SECONDS),600)" scripts/fuzz.sh
+
 bench: build ## the whole-process figures of BENCHMARKS.md; those of one crate: cargo bench -p CRATE
 	@. scripts/env.sh && "$$CARGO_TARGET_DIR/release/millrace" bench ingest jobs start visible feed
 
 bench-cluster: build ## the same on Kafka, Redis, ClickHouse, Postgres and S3, which it installs and starts
 	@scripts/bench-cluster.sh
+
+bench-collectors: build ## our collector and another one on Kafka, with the same bodies
+	@scripts/bench-collectors.sh
 
 clean: ## remove what was built
 	$(CARGO) clean

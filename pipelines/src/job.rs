@@ -235,6 +235,7 @@ impl Writes {
             truncated,
             log_time_us: self.time.0,
             position: Some(at),
+            door: String::new(),
         });
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use millrace_collector::{Denied, Refusal, RefusalKind, Scope};
+use millrace_collector::{Denied, Reason, Refusal, RefusalKind, Scope};
 use millrace_events::UnknownTopic;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -31,12 +31,22 @@ pub(crate) struct ApiError {
     /// The scope that the key lacks.
     scope: Option<Scope>,
     missing: Vec<String>,
+    /// A smaller request would be taken.
+    is_too_large: bool,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        let message = message.into();
-        Self { status, code, message, retry_after_s: None, allow: None, scope: None, missing: Vec::new() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after_s: None,
+            allow: None,
+            scope: None,
+            missing: Vec::new(),
+            is_too_large: false,
+        }
     }
 
     fn later(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -49,13 +59,19 @@ impl ApiError {
 
     /// Segment answers 400, not 413, for size; its SDKs drop the request either way.
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
-        Self::invalid("body_too_large", format!("the body is larger than {bytes_max} bytes; send less at once"))
+        let message = format!("the body is larger than {bytes_max} bytes; send less at once");
+        Self { is_too_large: true, ..Self::invalid("body_too_large", message) }
     }
 
-    /// The same with 413 where a smaller request would be taken: PostHog's SDKs halve a batch then, and drop it after 400.
-    pub(crate) fn halved(self) -> Self {
-        let is_size = matches!(self.code, "body_too_large" | "batch_too_large" | "too_many_events");
-        Self { status: if is_size { StatusCode::PAYLOAD_TOO_LARGE } else { self.status }, ..self }
+    /// The same with 413 where a smaller request would be taken: for everybody but Segment. Some SDKs halve a batch then, and
+    /// drop it after 400.
+    pub(crate) fn with_size_as_413(self) -> Self {
+        Self { status: if self.is_too_large { StatusCode::PAYLOAD_TOO_LARGE } else { self.status }, ..self }
+    }
+
+    /// The only event of a request went to the dead letters, and its sender has no other way to hear of it.
+    pub(crate) fn event_refused(reason: Reason, details: Cow<'static, str>) -> Self {
+        Self::invalid(reason.as_str(), details)
     }
 
     pub(crate) fn body_unreadable() -> Self {
@@ -157,10 +173,15 @@ impl From<Refusal> for ApiError {
             RefusalKind::Unauthorized => StatusCode::UNAUTHORIZED,
             RefusalKind::Forbidden => StatusCode::FORBIDDEN,
             RefusalKind::Malformed | RefusalKind::TooLarge => StatusCode::BAD_REQUEST,
+            RefusalKind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let scope = (refusal.kind == RefusalKind::Forbidden).then_some(Scope::EventsWrite);
-        Self { retry_after_s: refusal.retry_after_s, scope, ..Self::new(status, refusal.code, refusal.message) }
+        Self {
+            retry_after_s: refusal.retry_after_s,
+            scope: (refusal.kind == RefusalKind::Forbidden).then_some(Scope::EventsWrite),
+            is_too_large: refusal.kind == RefusalKind::TooLarge,
+            ..Self::new(status, refusal.code, refusal.message)
+        }
     }
 }
 

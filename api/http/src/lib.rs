@@ -16,15 +16,18 @@ mod error;
 mod ingest;
 mod metrics;
 mod openapi;
+mod query;
 mod record_json;
 mod routes;
 mod serve;
 mod slates;
 mod status;
+mod verdicts;
 
 pub use access::Access;
 pub use api::{ANSWER_TIMEOUT, Api, ApiState, INGEST_IN_FLIGHT_MAX, MetricsSource, READS_IN_FLIGHT_MAX, Readiness};
 pub use body::{BODIES_BYTES_MAX, BODY_TIMEOUT, DRAIN_BYTES_MAX};
+pub use ingest::path_of;
 pub use openapi::openapi_json;
 pub use record_json::record_json;
 pub use routes::backup::{Backup, BackupTaker};

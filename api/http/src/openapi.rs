@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use axum::response::Response;
 use millrace_collector::{Call, Scope};
-use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem};
+use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -12,8 +12,9 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
-use crate::ingest::DOORS;
+use crate::ingest::{DOORS, Door};
 use crate::routes::{self, GUARDED, Guarded};
+use crate::verdicts::{EventResult, Outcome, Results};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,10 +31,10 @@ use crate::routes::{self, GUARDED, Guarded};
         routes::log::records, routes::backup::begin, routes::backup::state,
         routes::verify::begin, routes::verify::state, document,
     ),
-    components(schemas(Problem<'static>)),
+    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome)),
     modifiers(&Security, &Ingest, &Described),
     tags(
-        (name = "ingest", description = "The Segment HTTP Tracking API, and PostHog's capture"),
+        (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),
         (name = "feeds", description = "What to show"),
         (name = "posts", description = "Posts and their counters"),
         (name = "trends", description = "What rises against its own past"),
@@ -69,6 +70,7 @@ impl Modify for Security {
             ("api_token", HttpAuthScheme::Bearer, "The deployment's token for readers: every scope that reads."),
             ("admin_token", HttpAuthScheme::Bearer, "The administrator's token: every scope."),
             ("write_key", HttpAuthScheme::Basic, "A write key as the user name, without a password."),
+            ("write_key_token", HttpAuthScheme::Bearer, "The same as a token."),
         ] {
             let mut http = Http::new(scheme);
             http.description = Some(what.to_owned());
@@ -91,7 +93,7 @@ fn asked(scope: Scope) -> Vec<SecurityRequirement> {
     let key = SecurityRequirement::new("secret_key", [scope.as_str()]);
     match scope {
         Scope::Admin => vec![token("admin_token"), key],
-        Scope::EventsWrite => vec![SecurityRequirement::default(), token("write_key"), key],
+        Scope::EventsWrite => vec![SecurityRequirement::default(), token("write_key"), token("write_key_token"), key],
         _ => vec![SecurityRequirement::default(), token("api_token"), token("admin_token"), key],
     }
 }
@@ -102,36 +104,78 @@ struct Ingest;
 impl Modify for Ingest {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         for (path, door) in DOORS {
-            let problem = || {
-                let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-                ResponseBuilder::new().content("application/json", content).build()
-            };
-            let accepted = ResponseBuilder::new().content("application/json", ContentBuilder::new().build()).build();
-            let schema = match door.call() {
-                Some(Call::Batch) => batch(),
-                Some(Call::Capture) => captured(),
-                _ => event(),
-            };
-            let body = RequestBodyBuilder::new()
-                .description(Some("JSON, whatever the content type says; gzip allowed"))
-                .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
-                .build();
-            let operation = OperationBuilder::new()
-                .tag("ingest")
-                .operation_id(Some(format!("ingest{}", path.replace('/', "_"))))
-                .summary(Some("Takes events in; 200 when they are durable in the log."))
-                .request_body(Some(body))
-                .response("200", accepted)
-                .response("400", problem())
-                .response("401", problem())
-                .response("403", problem())
-                .response("413", problem())
-                .response("503", problem())
-                .securities(Some(asked(Scope::EventsWrite)))
-                .build();
-            openapi.paths.paths.insert((*path).to_owned(), PathItem::new(HttpMethod::Post, operation));
+            let mut item = PathItem::new(HttpMethod::Post, post(path, *door));
+            if door.takes_get() {
+                item.get = Some(get(path, *door));
+            }
+            openapi.paths.paths.insert((*path).to_owned(), item);
         }
     }
+}
+
+fn post(path: &str, door: Door) -> Operation {
+    let schema = match door.call() {
+        Some(Call::Batch | Call::Events) => batch(),
+        Some(Call::Capture) => captured(),
+        Some(Call::Analytics) => analytics(),
+        Some(Call::CloudEvents) => cloud_event(),
+        _ => event(),
+    };
+    let content = |schema| ContentBuilder::new().schema(Some(schema)).build();
+    let body = RequestBodyBuilder::new();
+    let body = if door.call() == Some(Call::CloudEvents) {
+        let list = ArrayBuilder::new().items(cloud_event()).build();
+        body.description(Some(
+            "One event, a list of them, or with headers ce-id, ce-source, ce-type and ce-specversion its data",
+        ))
+        .content("application/cloudevents+json", content(RefOr::from(schema)))
+        .content("application/cloudevents-batch+json", content(RefOr::from(list)))
+    } else {
+        body.description(Some("JSON, whatever the content type says; gzip, deflate, zstd and br allowed"))
+            .content("application/json", content(RefOr::from(schema)))
+    };
+    operation("ingest", path, door).request_body(Some(body.build())).build()
+}
+
+/// One event in the query, as PostHog's SDKs send when they cannot post.
+fn get(path: &str, door: Door) -> Operation {
+    let text = || ObjectBuilder::new().schema_type(Type::String).build();
+    let parameter = |name: &str, description: &str| {
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Query)
+            .description(Some(description))
+            .schema(Some(text()))
+            .build()
+    };
+    operation("ingest_get", path, door)
+        .parameter(parameter("data", "JSON in base 64, gzipped perhaps, or only escaped"))
+        .parameter(parameter("token", "the write key, when it is not in the data"))
+        .parameter(parameter("_", "when it was sent by the client's clock, in milliseconds since 1970"))
+        .build()
+}
+
+fn operation(id: &str, path: &str, door: Door) -> OperationBuilder {
+    let problem = || {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        ResponseBuilder::new().content("application/json", content).build()
+    };
+    let is_judged = matches!(door.call(), Some(Call::Events | Call::Analytics));
+    let told = is_judged.then(|| Ref::from_schema_name("Results"));
+    let accepted = ContentBuilder::new().schema(told).build();
+    let accepted = ResponseBuilder::new().content("application/json", accepted).build();
+    let operation = OperationBuilder::new()
+        .tag("ingest")
+        .operation_id(Some(format!("{id}{}", path.replace('/', "_"))))
+        .summary(Some("Takes events in; 200 when they are durable in the log."))
+        .response("200", accepted)
+        .response("400", problem())
+        .response("401", problem())
+        .response("403", problem())
+        .response("413", problem())
+        .response("503", problem())
+        .securities(Some(asked(Scope::EventsWrite)));
+    if door.call() == Some(Call::CloudEvents) { operation.response("415", problem()) } else { operation }
 }
 
 /// One call. An event that lacks something is no error of the request: it is answered with 200 and goes to the dead letters.
@@ -174,6 +218,44 @@ fn captured() -> Object {
         .property("properties", object())
         .property("batch", ArrayBuilder::new().items(object()))
         .property("sent_at", text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+        .build()
+}
+
+/// PostHog's newer protocol.
+fn analytics() -> Object {
+    let object = || ObjectBuilder::new().schema_type(Type::Object);
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let time = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let event = object()
+        .property("event", text())
+        .property("uuid", text())
+        .property("distinct_id", text())
+        .property("timestamp", time())
+        .property("options", object())
+        .property("properties", object())
+        .property("session_id", text())
+        .property("window_id", text());
+    object()
+        .property("batch", ArrayBuilder::new().items(event))
+        .property("created_at", time())
+        .required("batch")
+        .build()
+}
+
+fn cloud_event() -> Object {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let mut event = ObjectBuilder::new().schema_type(Type::Object);
+    for name in ["specversion", "id", "source", "type"] {
+        event = event.property(name, text()).required(name);
+    }
+    event
+        .description(Some("Other attributes and extensions are kept in the context; data may be any JSON."))
+        .property("subject", text())
+        .property("time", text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+        .property("datacontenttype", text())
+        .property("userid", text())
+        .property("anonymousid", text())
+        .property("data_base64", text())
         .build()
 }
 

@@ -368,6 +368,9 @@ struct DeadLetterLine {
     #[serde(skip_serializing_if = "String::is_empty")]
     source: String,
     by: String,
+    /// Which call it came in by.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    door: String,
     /// JSON as a client sent it.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Sent>,
@@ -388,6 +391,7 @@ fn dead_letter_line(letter: DeadLetter) -> DeadLetterLine {
         detail: letter.detail,
         source: letter.source,
         by: letter.by,
+        door: letter.door,
         payload: is_text.then(|| sent(&letter.payload)).flatten(),
         payload_base64: (!is_text).then(|| STANDARD.encode(&letter.payload)),
         truncated: letter.truncated,

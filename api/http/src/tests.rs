@@ -1,6 +1,7 @@
 //! The whole surface in process, over a toy log and a toy store.
 
 mod access;
+mod doors;
 mod harness;
 mod ingest;
 mod log;

@@ -42,6 +42,8 @@ const BINARY: &str = "millrace";
 const ENGINES: &str = "millrace-engines";
 /// Empty but in tests.
 const FAILPOINTS: &str = "millrace-failpoints";
+/// The laws of the decoders, for a fuzzer: nobody ships it.
+const FUZZ: &str = "millrace-fuzz";
 
 const LAYERS: &[Row] = &[
     row(0, EVENTS, &[]),
@@ -64,6 +66,7 @@ const LAYERS: &[Row] = &[
     row(3, RANKING, &[FEATURE_STORE, EVENTS]),
     row(4, SLATEDB, &[PIPELINES, LOG, EVENTS, OBJECTS]),
     row(4, HTTP, &[RANKING, COLLECTOR, FEATURE_STORE, WAREHOUSE, LOG, EVENTS]),
+    row(5, FUZZ, &[COLLECTOR, RANKING, LOG, EVENTS]),
     row(
         5,
         BINARY,

@@ -113,6 +113,11 @@ impl Keys {
         self.find(key)
     }
 
+    /// The source of what comes without a key, from clients that have no place for one: only for development.
+    pub(crate) fn of_anybody(&self) -> Option<&str> {
+        self.accept_any_key.then_some(DEV_SOURCE)
+    }
+
     fn find(&self, key: &[u8]) -> Result<&str, Refusal> {
         self.named(self.allow(key, Scope::EventsWrite))
     }
@@ -137,6 +142,12 @@ impl Keys {
             None => Err(Denied::Unknown),
         }
     }
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub(crate) fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, rest) = authorization.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(rest.trim())
 }
 
 fn refused(denied: Denied) -> Refusal {

@@ -2,17 +2,30 @@
 
 use std::io::Read;
 
+use brotli_decompressor::{BrotliDecoderParameter, Decompressor};
 use bytes::Bytes;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
 use crate::refusal::{Code, Refusal};
+
+/// The content encoding that says that a body is not packed, whatever it looks like.
+pub(crate) const IDENTITY: &str = "identity";
 
 /// How a body is packed.
 enum Packing {
     Plain,
     Gzip,
     Zlib,
+    Zstd,
+    Brotli,
 }
+
+/// How far back a body may refer, as a power of two, in bytes: 8 MiB, more than a body may unpack to. Its own word would
+/// be enough for the decoder to reserve 128 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// What the decoder of Brotli reads at a time, in bytes.
+const BROTLI_BUFFER_BYTES: usize = 4096;
 
 /// Unpacks `body`, reading no more than one byte beyond `bytes_max`, so that a small body cannot unfold into a large one.
 /// `too_large` is what it is called when it would.
@@ -21,11 +34,34 @@ pub(crate) fn unpack(body: Bytes, encoding: Option<&str>, bytes_max: usize, too_
         Packing::Plain => body,
         Packing::Gzip => inflate(MultiGzDecoder::new(body.as_ref()), body.len(), bytes_max)?,
         Packing::Zlib => inflate(ZlibDecoder::new(body.as_ref()), body.len(), bytes_max)?,
+        Packing::Zstd => inflate(zstd_decoder(&body)?, body.len(), bytes_max)?,
+        Packing::Brotli => inflate(brotli_decoder(&body)?, body.len(), bytes_max)?,
     };
     if unpacked.len() > bytes_max {
         return Err(Refusal::new(too_large, format!("the body is larger than {bytes_max} bytes: send less at once")));
     }
     Ok(unpacked)
+}
+
+fn zstd_decoder(body: &[u8]) -> Result<impl Read, Refusal> {
+    let decoder = zstd::stream::read::Decoder::with_buffer(body).and_then(|mut decoder| {
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        Ok(decoder)
+    });
+    decoder.map_err(|_| unpackable())
+}
+
+fn brotli_decoder(body: &[u8]) -> Result<impl Read, Refusal> {
+    let mut decoder = Decompressor::new(body, BROTLI_BUFFER_BYTES);
+    // Windows of up to a gigabyte are not what `br` means in HTTP, and the decoder would reserve them.
+    if decoder.set_parameter(BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW, 0) {
+        return Ok(decoder);
+    }
+    Err(unpackable())
+}
+
+fn unpackable() -> Refusal {
+    Refusal::new(Code::InvalidEncoding, "the body is not compressed as its content encoding or its first bytes say")
 }
 
 /// The body as text.
@@ -91,10 +127,19 @@ fn packing(body: &[u8], encoding: Option<&str>) -> Result<Packing, Refusal> {
     if is("deflate") {
         return Ok(Packing::Zlib);
     }
-    if !encoding.is_empty() && !is("identity") {
+    if is("zstd") {
+        return Ok(Packing::Zstd);
+    }
+    if is("br") {
+        return Ok(Packing::Brotli);
+    }
+    if is(IDENTITY) {
+        return Ok(Packing::Plain);
+    }
+    if !encoding.is_empty() {
         return Err(Refusal::new(
             Code::UnsupportedEncoding,
-            "the content encoding is not one of gzip, deflate and identity",
+            "the content encoding is not one of gzip, deflate, zstd, br and identity",
         ));
     }
     // Some clients compress without saying so; no JSON starts with these bytes.
@@ -106,9 +151,7 @@ fn inflate(decoder: impl Read, packed_bytes: usize, bytes_max: usize) -> Result<
     const RATIO: usize = 6;
     let mut unpacked = Vec::with_capacity(packed_bytes.saturating_mul(RATIO).min(bytes_max));
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
-    decoder.take(limit).read_to_end(&mut unpacked).map_err(|_| {
-        Refusal::new(Code::InvalidEncoding, "the body is not compressed as its content encoding or its first bytes say")
-    })?;
+    decoder.take(limit).read_to_end(&mut unpacked).map_err(|_| unpackable())?;
     Ok(Bytes::from(unpacked))
 }
 

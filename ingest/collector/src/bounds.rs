@@ -28,6 +28,9 @@ pub const TAGS_MAX: usize = 100;
 /// The longest time on screen of one view, in milliseconds: 30 days. Sums of it then cannot overflow.
 pub const DWELL_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 
+/// How long ago a client may say that an event without a time happened, in milliseconds: a year.
+pub const OFFSET_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
+
 /// The bounds that a deployment may change. The defaults are the constants of this crate with the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {

@@ -44,6 +44,7 @@ pub(crate) struct DeadLetterRef<'a> {
     pub(crate) payload: &'a str,
     pub(crate) truncated: bool,
     pub(crate) log_time_us: Micros,
+    pub(crate) door: &'a str,
 }
 
 /// The `by` of the collector's dead letters.
@@ -183,6 +184,7 @@ impl Message for DeadLetterRef<'_> {
         text(to, 6, self.payload);
         number(to, 7, u64::from(self.truncated));
         number(to, 8, zigzag(self.log_time_us));
+        text(to, 10, self.door);
     }
 }
 

@@ -10,19 +10,24 @@ use bytes::Bytes;
 use millrace_events::{ActionKind, Kind, LogTime, Micros, Topic, TopicPartition, check_id, fold_name, partition_of};
 use millrace_log::Append;
 
+use crate::Call;
 use crate::body::is_deeper_than;
 use crate::bounds::{Bounds, EVENT_NAME_BYTES_MAX};
+use crate::cloudevents;
 use crate::encode::{DeadLetterRef, EnvelopeRef, Message as _};
 use crate::json::{Fields, Pairs, Raw, merge};
 use crate::plan::Plans;
-use crate::posthog;
+use crate::posthog::{self, Captured, Sdk};
 use crate::properties::{Typed, typed};
 use crate::refusal::{Reason, Rejection};
 use crate::robots::is_robot;
 use crate::time::{Stamps, time};
+use crate::verdict::Verdicts;
 
 /// The records that one request becomes, in one buffer.
 pub(crate) struct Records<'c> {
+    /// What they came in by.
+    pub(crate) call: Call,
     pub(crate) source: &'c str,
     pub(crate) stamps: Stamps<'c>,
     pub(crate) bounds: Bounds,
@@ -38,6 +43,8 @@ pub(crate) struct Records<'c> {
     pub(crate) buffer: Vec<u8>,
     pub(crate) pending: Vec<Pending>,
     pub(crate) rejected: Vec<Reason>,
+    /// Where the client wants to know what became of each event.
+    pub(crate) verdicts: Option<Verdicts>,
 }
 
 /// A record whose bytes are still in the buffer.
@@ -60,6 +67,11 @@ impl<'a> Shared<'a> {
         Self { sent_at: Ok(None), context: None }
     }
 
+    /// For events that were all sent at this time.
+    pub(crate) fn sent_at(sent_at: Option<Micros>) -> Self {
+        Self { sent_at: Ok(sent_at), context: None }
+    }
+
     /// `None` when `context` is not an object of valid Unicode.
     pub(crate) fn of_batch(sent_at: Option<Raw<'a>>, context: Option<Raw<'a>>, stamps: &Stamps<'_>) -> Option<Self> {
         let sent_at = if stamps.corrects_skew() { time("sentAt", sent_at) } else { Ok(None) };
@@ -79,11 +91,31 @@ impl Records<'_> {
         }
     }
 
-    /// Adds one event of PostHog's: to `actions`, or to `dead-letters`.
-    pub(crate) fn add_captured(&mut self, event: &str, shared: &Shared<'_>) {
-        let done = self.check_object(event).and_then(|()| self.check_shape(event, 0)).and_then(|()| {
-            let (kind, fields) = posthog::call(event)?;
-            self.accept(kind, &fields, shared)
+    /// Adds one event of PostHog's, already read: to `actions`, or to `dead-letters`.
+    pub(crate) fn add_captured(
+        &mut self,
+        event: &str,
+        read: Result<Captured<'_>, Rejection>,
+        sdk: &Sdk,
+        shared: &Shared<'_>,
+    ) {
+        let done = self.check_shape(event, 0).and_then(|()| {
+            let mut scratch = posthog::Scratch::default();
+            let call = read?.call(sdk, self.stamps.received, &mut scratch)?;
+            let shared = if call.is_on_our_clock { &Shared::none() } else { shared };
+            self.accept(call.kind, &call.fields, shared)
+        });
+        if let Err(rejection) = done {
+            self.reject(event, &rejection);
+        }
+    }
+
+    /// Adds one CloudEvent in its JSON format, already read: to `actions`, or to `dead-letters`.
+    pub(crate) fn add_cloud_event(&mut self, event: &str, read: Result<Pairs<'_>, Rejection>) {
+        let done = self.check_shape(event, 0).and_then(|()| {
+            let mut scratch = cloudevents::Scratch::default();
+            let fields = cloudevents::fields(&read?, self.bounds.depth_max, &mut scratch)?;
+            self.accept(Kind::Track, &fields, &Shared::none())
         });
         if let Err(rejection) = done {
             self.reject(event, &rejection);
@@ -103,28 +135,21 @@ impl Records<'_> {
         self.pending.len() - self.rejected.len()
     }
 
-    /// The records as slices of the one buffer.
-    pub(crate) fn into_appends(self) -> Vec<Append> {
+    /// The records as slices of the one buffer, why others were rejected, and the verdicts.
+    pub(crate) fn into_parts(self) -> (Vec<Append>, Vec<Reason>, Option<Verdicts>) {
         let buffer = Bytes::from(self.buffer);
         let append =
             |p: Pending| Append { to: p.to, time: p.time, key: buffer.slice(p.key), value: buffer.slice(p.value) };
-        self.pending.into_iter().map(append).collect()
+        (self.pending.into_iter().map(append).collect(), self.rejected, self.verdicts)
     }
 
     fn parse_and_accept(&mut self, event: &str, shared: &Shared<'_>) -> Result<(), Rejection> {
-        self.check_object(event)?;
+        check_object(event)?;
         self.check_shape(event, shared.context.as_ref().map_or(0, |(context, _)| context.as_str().len()))?;
         let fields: Fields<'_> = serde_json::from_str(event)
             .map_err(|e| Rejection::new(Reason::InvalidJson, format!("the event cannot be read: {e}")))?;
         let kind = kind(fields.kind)?;
         self.accept(kind, &fields, shared)
-    }
-
-    fn check_object(&self, event: &str) -> Result<(), Rejection> {
-        if event.starts_with('{') {
-            return Ok(());
-        }
-        Err(Rejection::new(Reason::NotAnObject, "an event must be a JSON object"))
     }
 
     /// Bounds that hold whatever the event is. `merged_bytes` is what its batch adds to it.
@@ -187,6 +212,9 @@ impl Records<'_> {
         let key: &str = if ids.user.is_empty() { &ids.anonymous } else { &ids.user };
         let to = TopicPartition::new(Topic::Actions, partition_of(key.as_bytes(), self.partitions));
         self.push(to, log_time, key, |buffer| envelope.write(buffer));
+        if let Some(verdicts) = &mut self.verdicts {
+            verdicts.kept(&ids.message);
+        }
         Ok(())
     }
 
@@ -203,10 +231,14 @@ impl Records<'_> {
             payload,
             truncated: payload.len() < event.len(),
             log_time_us: log_time.0,
+            door: self.call.name(),
         };
         let to = TopicPartition::new(Topic::DeadLetters, 0);
         self.push(to, log_time, source, |buffer| letter.write(buffer));
         self.rejected.push(rejection.reason);
+        if let Some(verdicts) = &mut self.verdicts {
+            verdicts.refused(event, rejection);
+        }
     }
 
     fn push(&mut self, to: TopicPartition, time: LogTime, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
@@ -235,6 +267,13 @@ impl Records<'_> {
         _ = write!(id, "api-{door}{dash}{:x}-{nth:x}", self.stamps.received);
         id
     }
+}
+
+pub(crate) fn check_object(event: &str) -> Result<(), Rejection> {
+    if event.starts_with('{') {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::NotAnObject, "an event must be a JSON object"))
 }
 
 /// The ids of a call; empty when absent.

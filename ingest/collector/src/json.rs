@@ -19,6 +19,11 @@ pub(crate) struct Raw<'a>(&'a str);
 impl<'a> Raw<'a> {
     pub(crate) const EMPTY_OBJECT: Raw<'static> = Raw("{}");
 
+    /// JSON that this crate has written itself.
+    pub(crate) fn written(json: &'a str) -> Self {
+        Raw(json)
+    }
+
     /// The JSON text.
     pub(crate) fn as_str(self) -> &'a str {
         self.0

@@ -1,4 +1,4 @@
-//! The front door: what speaks Segment's HTTP Tracking API, without the HTTP.
+//! The front door: what speaks Segment's, PostHog's and CloudEvents' protocols, without the HTTP.
 //!
 //! A request is authenticated, unpacked, cut into events, checked against the contract, stamped with its times and appended
 //! to the log in one call; the answer comes when the log says that it is durable. What cannot be accepted goes to
@@ -10,6 +10,7 @@
 mod auth;
 mod body;
 mod bounds;
+mod cloudevents;
 mod counters;
 mod encode;
 mod event;
@@ -23,19 +24,20 @@ mod refusal;
 mod robots;
 mod scope;
 mod time;
+mod verdict;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
-use millrace_events::{Kind, LogTime, Topic, TopicPartition};
+use millrace_events::{Kind, LogTime, Micros, Topic, TopicPartition};
 use millrace_failpoints::reach;
 use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
 
 pub use auth::{DEV_SOURCE, Denied, Key};
 pub use bounds::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
-    EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, TAGS_MAX,
+    EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, OFFSET_MS_MAX, TAGS_MAX,
 };
 pub use counters::CollectorCounters;
 pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
@@ -45,16 +47,19 @@ pub use refusal::{Reason, Refusal, RefusalKind};
 pub use robots::is_crawler;
 pub use scope::{Scope, Scopes};
 pub use time::{REPLAY_AHEAD_MAX_US, SKEW_IGNORED_US};
+pub use verdict::{Judged, Verdict};
 
 use auth::Keys;
+use cloudevents::Mode;
 use counters::Counters;
 use encode::{EnvelopeRef, Message as _};
 use event::{Records, Shared};
-use json::{BatchBody, Fields};
+use json::{BatchBody, Events, Fields};
 use plan::Plans;
-use posthog::CaptureBody;
+use posthog::{CaptureBody, Sdk};
 use refusal::Code;
 use time::Stamps;
+use verdict::Verdicts;
 
 /// Which call a request is. A single call's own `type` is not looked at: the path says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +78,14 @@ pub enum Call {
     Alias,
     /// Several of them at once.
     Batch,
+    /// Several of them, and the client wants to know what became of each: our own.
+    Events,
     /// One or several events of PostHog's, in any of its shapes.
     Capture,
+    /// Several events of PostHog's newer protocol, which wants to know what became of each.
+    Analytics,
+    /// One or several CloudEvents, in any of their modes.
+    CloudEvents,
 }
 
 impl Call {
@@ -92,7 +103,39 @@ impl Call {
         })
     }
 
-    /// What a call that comes alone is; `None` for what may hold several.
+    /// Every call.
+    pub const ALL: [Call; 11] = [
+        Call::Track,
+        Call::Identify,
+        Call::Page,
+        Call::Screen,
+        Call::Group,
+        Call::Alias,
+        Call::Batch,
+        Call::Events,
+        Call::Capture,
+        Call::Analytics,
+        Call::CloudEvents,
+    ];
+
+    /// What it is called in a dead letter, which has to come in by the same call when it is sent again.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Call::Track => "track",
+            Call::Identify => "identify",
+            Call::Page => "page",
+            Call::Screen => "screen",
+            Call::Group => "group",
+            Call::Alias => "alias",
+            Call::Batch => "batch",
+            Call::Events => "events",
+            Call::Capture => "capture",
+            Call::Analytics => "analytics",
+            Call::CloudEvents => "cloudevents",
+        }
+    }
+
+    /// What a call that comes alone is; `None` for what may hold several, or in a form of its own.
     fn kind(self) -> Option<Kind> {
         Some(match self {
             Call::Track => Kind::Track,
@@ -101,8 +144,14 @@ impl Call {
             Call::Screen => Kind::Screen,
             Call::Group => Kind::Group,
             Call::Alias => Kind::Alias,
-            Call::Batch | Call::Capture => return None,
+            Call::Batch | Call::Events | Call::Capture | Call::Analytics | Call::CloudEvents => return None,
         })
+    }
+
+    /// Whether the token of `Authorization: Bearer` is a write key. Segment has a token of another service there, and the key
+    /// in the body.
+    fn has_key_as_token(self) -> bool {
+        matches!(self, Call::Events | Call::Analytics | Call::CloudEvents)
     }
 }
 
@@ -124,6 +173,16 @@ pub struct Request {
     pub authorization: Option<String>,
     /// The `Content-Encoding` header.
     pub content_encoding: Option<String>,
+    /// The `Content-Type` header; only [`Call::CloudEvents`] looks at it.
+    pub content_type: Option<String>,
+    /// A write key that came beside header and body, as in the query of a URL.
+    pub key: Option<String>,
+    /// When it was sent by the client's clock, where that does not stand in the body. Microseconds.
+    pub sent_at_us: Option<Micros>,
+    /// The `PostHog-Sdk-Info` header; only [`Call::Analytics`] looks at it.
+    pub sdk: Option<String>,
+    /// The headers that begin with `ce-`, in lower case and without that; only [`Call::CloudEvents`] looks at them.
+    pub attributes: Vec<(String, Vec<u8>)>,
     /// Whether the `User-Agent` header names a crawler, see [`is_crawler`]: events that say nothing of their own agent are
     /// marked as a robot's then.
     pub from_crawler: bool,
@@ -132,7 +191,7 @@ pub struct Request {
 }
 
 /// A request that is durable in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
     /// Events in `actions`.
     pub accepted: u32,
@@ -176,7 +235,25 @@ struct Prepared {
     accepted: u32,
     violations: u32,
     rejected: Vec<Reason>,
+    verdicts: Option<Verdicts>,
     bytes: usize,
+}
+
+/// What is known of a request beside its text.
+struct Asked<'c> {
+    call: Call,
+    keys: &'c Keys,
+    /// The source that a header or the edge named; `None` when the body has to.
+    source: Option<&'c str>,
+    sent_at_us: Option<Micros>,
+    from_crawler: bool,
+}
+
+impl<'c> Asked<'c> {
+    /// The source, by the key of the body when no other was sent.
+    fn source(&self, of_body: Option<&str>) -> Result<&'c str, Refusal> {
+        self.source.map_or_else(|| self.keys.by_body(of_body), Ok)
+    }
 }
 
 impl Collector {
@@ -216,11 +293,25 @@ impl Collector {
     /// When nothing of the request could be accepted; see [`RefusalKind`] for what to do. A single bad event is no error:
     /// it is in `dead-letters` and counted as rejected.
     pub async fn collect(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
-        let answer = self.try_collect(call, request).await;
+        self.judge(call, request).await.map(|judged| judged.accepted)
+    }
+
+    /// As [`Self::collect`], and says what became of each event: for the calls whose clients want to know, and for a
+    /// CloudEvent that comes alone. For all others there are no verdicts.
+    ///
+    /// # Errors
+    /// As [`Self::collect`].
+    pub async fn judge(&self, call: Call, request: Request) -> Result<Judged, Refusal> {
+        let answer = self.try_judge(call, request).await;
         if let Err(refusal) = &answer {
             self.counters.refused(refusal);
         }
         answer
+    }
+
+    /// Whether a request with this write key would be let in.
+    pub fn knows(&self, key: &str) -> bool {
+        self.keys().by_body(Some(key)).is_ok()
     }
 
     /// Moves the clock of every partition of `actions` that got too little since the last call to tell the time by itself.
@@ -313,8 +404,8 @@ impl Collector {
         self.counters.read()
     }
 
-    async fn try_collect(&self, call: Call, request: Request) -> Result<Accepted, Refusal> {
-        let Prepared { appends, accepted, violations, rejected, bytes } = self.prepare(call, request)?;
+    async fn try_judge(&self, call: Call, request: Request) -> Result<Judged, Refusal> {
+        let Prepared { appends, accepted, violations, rejected, verdicts, bytes } = self.prepare(call, request)?;
         if !appends.is_empty() {
             reach("collector-prepared");
             self.append(appends).await?;
@@ -325,7 +416,8 @@ impl Collector {
         for &reason in &rejected {
             self.counters.rejected(reason);
         }
-        Ok(Accepted { accepted, rejected: count(rejected.len()) })
+        let accepted = Accepted { accepted, rejected: count(rejected.len()) };
+        Ok(Judged { accepted, verdicts: verdicts.map(Verdicts::into_inner).unwrap_or_default() })
     }
 
     async fn append(&self, appends: Vec<Append>) -> Result<(), Refusal> {
@@ -350,70 +442,74 @@ impl Collector {
     }
 
     fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {
-        let Request { authorization, content_encoding, from_crawler, body } = request;
         let keys = self.keys();
-        let header_source = keys.by_header(authorization.as_deref())?;
-        let body = self.unpack(call, body, content_encoding.as_deref())?;
-        let text = body::text(&body)?;
-        let records = match (call.kind(), call) {
-            (Some(kind), _) => self.single(kind, text, header_source, &keys, from_crawler)?,
-            (None, Call::Capture) => self.capture(text, header_source, &keys, from_crawler)?,
-            (None, _) => self.batch(text, header_source, &keys, from_crawler)?,
+        let source = source_of(call, &request, &keys)?;
+        let Request { sent_at_us, from_crawler, .. } = request;
+        let asked = Asked { call, keys: &keys, source, sent_at_us, from_crawler };
+        let mode = match call {
+            Call::CloudEvents => Some(Mode::of(request.content_type.as_deref(), !request.attributes.is_empty())?),
+            _ => None,
+        };
+        let body = self.unpack(call, mode, &request)?;
+        let records = match (call.kind(), call, mode) {
+            (_, _, Some(mode)) => self.cloud_events(mode, &request, &body, &asked)?,
+            (Some(kind), ..) => self.single(kind, body::text(&body)?, &asked)?,
+            (None, Call::Capture, _) => self.capture(body::text(&body)?, &asked)?,
+            (None, Call::Analytics, _) => self.analytics(body::text(&body)?, request.sdk.as_deref(), &asked)?,
+            (None, ..) => self.batch(body::text(&body)?, &asked)?,
         };
         let accepted = count(records.accepted());
-        let (violations, rejected) = (records.violations, records.rejected.clone());
-        Ok(Prepared { appends: records.into_appends(), accepted, violations, rejected, bytes: body.len() })
+        let violations = records.violations;
+        let (appends, rejected, verdicts) = records.into_parts();
+        Ok(Prepared { appends, accepted, violations, rejected, verdicts, bytes: body.len() })
     }
 
-    fn unpack(&self, call: Call, body: Bytes, encoding: Option<&str>) -> Result<Bytes, Refusal> {
+    fn unpack(&self, call: Call, mode: Option<Mode>, request: &Request) -> Result<Bytes, Refusal> {
         let Bounds { body_bytes_max, batch_bytes_max, event_bytes_max, .. } = self.bounds;
+        let body = request.body.clone();
         if body.len() > body_bytes_max {
             return Err(Refusal::new(Code::BodyTooLarge, format!("the body is larger than {body_bytes_max} bytes")));
         }
-        let (bytes_max, too_large) = match call {
-            Call::Batch => (batch_bytes_max, Code::BatchTooLarge),
-            // Its SDKs send up to a hundred events of any size at once, and drop what is refused.
-            Call::Capture => (body_bytes_max, Code::BatchTooLarge),
+        let (bytes_max, too_large) = match (call, mode) {
+            (Call::Batch, _) => (batch_bytes_max, Code::BatchTooLarge),
+            // PostHog's SDKs send up to a hundred events of any size at once, and drop what is refused.
+            (Call::Capture | Call::Analytics | Call::Events, _) | (_, Some(Mode::Batched)) => {
+                (body_bytes_max, Code::BatchTooLarge)
+            }
             _ => (event_bytes_max, Code::EventTooLarge),
         };
-        let body = body::unpack(body, encoding, bytes_max.min(body_bytes_max), too_large)?;
-        if call == Call::Capture { posthog::unwrap_form(body) } else { Ok(body) }
+        let bytes_max = bytes_max.min(body_bytes_max);
+        let encoding = request.content_encoding.as_deref();
+        if mode == Some(Mode::Binary) && !cloudevents::may_be_json(request.content_type.as_deref()) {
+            // Data that are compressed by themselves are not unpacked.
+            return body::unpack(body, encoding.or(Some(body::IDENTITY)), bytes_max, too_large);
+        }
+        let body = body::unpack(body, encoding, bytes_max, too_large)?;
+        if call != Call::Capture {
+            return Ok(body);
+        }
+        // What a form holds may be compressed again: the browser's SDK does so.
+        body::unpack(posthog::unwrap_form(body)?, None, bytes_max, too_large)
     }
 
-    fn single<'c>(
-        &'c self,
-        kind: Kind,
-        text: &str,
-        source: Option<&'c str>,
-        keys: &'c Keys,
-        from_crawler: bool,
-    ) -> Result<Records<'c>, Refusal> {
+    fn single<'c>(&'c self, kind: Kind, text: &str, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         let key = fields.write_key.and_then(json::Raw::string);
-        let source = source.map_or_else(|| keys.by_body(key.as_deref()), Ok)?;
-        let mut records = self.records(source, 1, text.len(), from_crawler);
+        let mut records = self.records(asked, asked.source(key.as_deref())?, 1, text.len());
         records.add_single(kind, &fields, text.trim_ascii());
         Ok(records)
     }
 
-    fn batch<'c>(
-        &'c self,
-        text: &str,
-        source: Option<&'c str>,
-        keys: &'c Keys,
-        from_crawler: bool,
-    ) -> Result<Records<'c>, Refusal> {
+    fn batch<'c>(&'c self, text: &str, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
         let body: BatchBody<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::InvalidBatch, &e))?;
         let key = body.write_key.and_then(json::Raw::string);
-        let source = source.map_or_else(|| keys.by_body(key.as_deref()), Ok)?;
-        let Some(events) = &body.events else {
-            return Err(Refusal::new(
-                Code::InvalidBatch,
-                "the body has no `batch`: send a list of events under that name",
-            ));
-        };
+        let source = asked.source(key.as_deref())?;
+        let Some(events) = &body.events else { return Err(no_batch()) };
         self.check_batch(&body, events)?;
-        let mut records = self.records(source, events.len(), text.len(), from_crawler);
+        let mut records = self.records(asked, source, events.len(), text.len());
+        if asked.call == Call::Events {
+            records.verdicts = Some(Verdicts::new("messageId"));
+        }
         let shared = Shared::of_batch(body.sent_at, body.context, &records.stamps).ok_or_else(|| {
             Refusal::new(Code::InvalidBatch, "`context` of the batch is not an object of valid Unicode")
         })?;
@@ -423,24 +519,75 @@ impl Collector {
         Ok(records)
     }
 
-    fn capture<'c>(
-        &'c self,
-        text: &str,
-        source: Option<&'c str>,
-        keys: &'c Keys,
-        from_crawler: bool,
-    ) -> Result<Records<'c>, Refusal> {
+    fn capture<'c>(&'c self, text: &str, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
         let body = CaptureBody::read(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
-        let source = match source {
-            Some(source) => source,
-            None => keys.by_body(body.token()?.as_deref())?,
-        };
+        self.captured(&body, asked, text.len(), &Sdk::default())
+    }
+
+    fn analytics<'c>(&'c self, text: &str, sdk: Option<&str>, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
+        let body = CaptureBody::read_batch(text).map_err(|e| unreadable(Code::InvalidBatch, &e))?;
+        self.captured(&body.ok_or_else(no_batch)?, asked, text.len(), &Sdk::of(sdk))
+    }
+
+    fn captured<'c>(
+        &'c self,
+        body: &CaptureBody<'_>,
+        asked: &Asked<'c>,
+        bytes: usize,
+        sdk: &Sdk,
+    ) -> Result<Records<'c>, Refusal> {
         self.check_count(body.events.len())?;
-        let mut records = self.records(source, body.events.len(), text.len(), from_crawler);
-        let shared = Shared::of_batch(body.sent_at, None, &records.stamps).unwrap_or_else(Shared::none);
-        for event in &body.events {
-            records.add_captured(event, &shared);
+        let events = body.captured();
+        let source = match asked.source {
+            Some(source) => source,
+            None => asked.source(body.token(&events)?.as_deref())?,
+        };
+        let mut records = self.records(asked, source, events.len(), bytes);
+        if asked.call == Call::Analytics {
+            records.verdicts = Some(Verdicts::new("uuid"));
         }
+        let shared = match body.sent_at {
+            None => Shared::sent_at(asked.sent_at_us),
+            sent_at => Shared::of_batch(sent_at, None, &records.stamps).unwrap_or_else(Shared::none),
+        };
+        for (text, read) in body.events.iter().zip(events) {
+            records.add_captured(text, read, sdk, &shared);
+        }
+        Ok(records)
+    }
+
+    fn cloud_events<'c>(
+        &'c self,
+        mode: Mode,
+        request: &Request,
+        body: &[u8],
+        asked: &Asked<'c>,
+    ) -> Result<Records<'c>, Refusal> {
+        let source = match asked.source {
+            Some(source) => source,
+            None => asked.keys.of_anybody().map_or_else(|| asked.keys.by_body(None), Ok)?,
+        };
+        if mode == Mode::Batched {
+            let text = body::text(body)?;
+            let Events(events) = serde_json::from_str(text).map_err(|e| unreadable_list(&e))?;
+            self.check_count(events.len())?;
+            let mut records = self.records(asked, source, events.len(), text.len());
+            for event in events {
+                records.add_cloud_event(event, cloudevents::read(event));
+            }
+            return Ok(records);
+        }
+        let written;
+        let text = if mode == Mode::Structured {
+            body::text(body)?.trim_ascii()
+        } else {
+            written = cloudevents::to_json(&request.attributes, request.content_type.as_deref(), body)?;
+            &written
+        };
+        let event = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
+        let mut records = self.records(asked, source, 1, text.len());
+        records.verdicts = Some(Verdicts::new("id"));
+        records.add_cloud_event(text, Ok(event));
         Ok(records)
     }
 
@@ -466,14 +613,15 @@ impl Collector {
         Ok(())
     }
 
-    fn records<'c>(&'c self, source: &'c str, events: usize, bytes: usize, from_crawler: bool) -> Records<'c> {
+    fn records<'c>(&'c self, asked: &Asked<'c>, source: &'c str, events: usize, bytes: usize) -> Records<'c> {
         /// What an event gains in the log: its key, times, source and typed properties.
         const GAIN_BYTES: usize = 128;
         Records {
+            call: asked.call,
             source,
             stamps: Stamps::new(self.clock.as_ref()),
             bounds: self.bounds,
-            from_crawler,
+            from_crawler: asked.from_crawler,
             plans: self.plans.read().unwrap_or_else(PoisonError::into_inner).clone(),
             violations: 0,
             partitions: count(self.sent.len()),
@@ -482,8 +630,24 @@ impl Collector {
             buffer: Vec::with_capacity(bytes + events * GAIN_BYTES),
             pending: Vec::with_capacity(events),
             rejected: Vec::new(),
+            verdicts: None,
         }
     }
+}
+
+/// The source that a request names outside of its body.
+fn source_of<'k>(call: Call, request: &Request, keys: &'k Keys) -> Result<Option<&'k str>, Refusal> {
+    let authorization = request.authorization.as_deref();
+    if let Some(source) = keys.by_header(authorization)? {
+        return Ok(Some(source));
+    }
+    let token = authorization.filter(|_| call.has_key_as_token()).and_then(auth::bearer);
+    let key = token.or(request.key.as_deref()).filter(|key| !key.is_empty());
+    key.map(|key| keys.by_body(Some(key))).transpose()
+}
+
+fn no_batch() -> Refusal {
+    Refusal::new(Code::InvalidBatch, "the body has no `batch`: send a list of events under that name")
 }
 
 fn unreadable(wrong_shape: Code, error: &serde_json::Error) -> Refusal {
@@ -493,6 +657,13 @@ fn unreadable(wrong_shape: Code, error: &serde_json::Error) -> Refusal {
     // The error itself would quote what it found instead, however long that is.
     let must_be = if wrong_shape == Code::InvalidBatch { "an object with a list `batch`" } else { "an object" };
     Refusal::new(wrong_shape, format!("the body is not {must_be}, at line {} column {}", error.line(), error.column()))
+}
+
+fn unreadable_list(error: &serde_json::Error) -> Refusal {
+    if !error.is_data() {
+        return unreadable(Code::InvalidJson, error);
+    }
+    Refusal::new(Code::InvalidBatch, "the body is not a list of CloudEvents")
 }
 
 /// Batches are bounded far below this.

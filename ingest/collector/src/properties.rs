@@ -88,6 +88,16 @@ const fn rules(kind: ActionKind) -> (Option<Prop>, &'static [Prop]) {
     }
 }
 
+/// The property in which a known action says what it is about, in both spellings; `None` where it needs none that is an id.
+pub(crate) fn object_of(kind: ActionKind) -> Option<[&'static str; 2]> {
+    match rules(kind).0? {
+        Prop::PostId => Some(["post_id", "postId"]),
+        Prop::TargetId => Some(["target_id", "targetId"]),
+        Prop::Tag => Some(["tag", "tag"]),
+        _ => None,
+    }
+}
+
 /// The typed part of a known action; what the action does not have is empty.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Typed<'a> {

@@ -58,6 +58,10 @@ codes! {
         EventTooLarge = "event_too_large",
         /// The post has too many tags.
         TooManyTags = "too_many_tags",
+        /// A CloudEvent without one of `id`, `source`, `type` and `specversion`.
+        MissingAttribute = "missing_attribute",
+        /// An attribute of a CloudEvent is not what it must be.
+        InvalidAttribute = "invalid_attribute",
         /// The properties depart from the tracking plan of the event, which refuses that.
         PlanViolation = "plan_violation",
     }
@@ -76,6 +80,8 @@ codes! {
         InvalidJson = "invalid_json",
         NotAnObject = "not_an_object",
         InvalidBatch = "invalid_batch",
+        InvalidAttribute = "invalid_attribute",
+        UnsupportedMediaType = "unsupported_media_type",
         BodyTooLarge = "body_too_large",
         BatchTooLarge = "batch_too_large",
         EventTooLarge = "event_too_large",
@@ -98,6 +104,8 @@ pub enum RefusalKind {
     Malformed,
     /// Send less at once.
     TooLarge,
+    /// Send it in another form: the door does not know this one.
+    Unsupported,
     /// Repeat the same request later.
     Unavailable,
 }
@@ -129,6 +137,7 @@ const fn kind_of(code: Code) -> RefusalKind {
         Code::MissingWriteKey | Code::InvalidWriteKey => RefusalKind::Unauthorized,
         Code::InsufficientScope => RefusalKind::Forbidden,
         Code::BodyTooLarge | Code::BatchTooLarge | Code::EventTooLarge | Code::TooManyEvents => RefusalKind::TooLarge,
+        Code::UnsupportedMediaType => RefusalKind::Unsupported,
         Code::Unavailable => RefusalKind::Unavailable,
         Code::EmptyBody
         | Code::UnsupportedEncoding
@@ -136,7 +145,8 @@ const fn kind_of(code: Code) -> RefusalKind {
         | Code::InvalidUtf8
         | Code::InvalidJson
         | Code::NotAnObject
-        | Code::InvalidBatch => RefusalKind::Malformed,
+        | Code::InvalidBatch
+        | Code::InvalidAttribute => RefusalKind::Malformed,
     }
 }
 

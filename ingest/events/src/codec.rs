@@ -282,6 +282,10 @@ pub struct DeadLetter {
     /// Position of the offending record in the log, when it got that far.
     #[prost(message, optional, tag = "9")]
     pub position: Option<Position>,
+    /// Which call of the collector it came in by: the payload has that call's form. Empty from a job, and from before this was
+    /// kept.
+    #[prost(string, tag = "10")]
+    pub door: String,
 }
 
 /// What was served to a viewer, as it stands in `served-slates`: what training sees is what serving saw.

@@ -89,6 +89,7 @@ fn dead_letter() -> DeadLetter {
         truncated: true,
         log_time_us: 9,
         position: Some(Position { generation: 1, partition: 2, offset: 3, index: 0 }),
+        door: "batch".to_owned(),
     }
 }
 
@@ -186,11 +187,12 @@ fn every_published_version_still_decodes() {
     }
     fixture("v1/envelope", &Envelope { robot: false, violation: String::new(), ..envelope() });
     fixture("v1/derived", &Derived { robot: false, ..derived() });
-    fixture("v1/dead_letter", &dead_letter());
+    fixture("v1/dead_letter", &DeadLetter { door: String::new(), ..dead_letter() });
     fixture("v1/served_slate", &served_slate());
     fixture("v1/tick", &Envelope::tick());
     fixture("v2/envelope", &envelope());
     fixture("v2/derived", &derived());
+    fixture("v2/dead_letter", &dead_letter());
 }
 
 proptest! {

@@ -250,6 +250,37 @@ fn invalid() -> Error {
     Error::invalid("invalid_cursor", "this cursor was not given for this query; start again without one")
 }
 
+/// For fuzzing: cursors made by somebody who knows the checksum.
+#[cfg(feature = "testing")]
+pub mod testing {
+    use super::{AUTHOR, HOME, HOME_V1, HomeCursor, TEXT_MAX, decode_author, encode_author, seal};
+    use crate::CANDIDATES_MAX;
+
+    /// `body` as a cursor of each kind for `owner`.
+    pub fn sealed_cursors(body: &[u8], owner: &str) -> [String; 3] {
+        [HOME, HOME_V1, AUTHOR].map(|kind| seal(kind, owner, body))
+    }
+
+    /// Reads `text` as every kind of cursor.
+    ///
+    /// # Panics
+    /// When it is one, and is beyond the bounds of a cursor, or another when it is written and read again.
+    pub fn reread_cursor(text: &str, owner: &str) {
+        if let Ok(home) = HomeCursor::decode(text, owner) {
+            assert!(home.position <= CANDIDATES_MAX && home.rest.len() <= CANDIDATES_MAX, "a cursor is bounded");
+            let again = home.encode(owner);
+            // Times far apart, which nobody ranks, can make it longer than what is read.
+            assert!(
+                again.len() > TEXT_MAX || HomeCursor::decode(&again, owner).ok().as_ref() == Some(&home),
+                "{home:?}"
+            );
+        }
+        if let Ok(last) = decode_author(owner, text) {
+            assert_eq!(decode_author(owner, &encode_author(owner, &last)).ok().as_ref(), Some(&last), "{last:?}");
+        }
+    }
+}
+
 /// LEB128: seven bits a byte, least first.
 fn put_varint(to: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {

@@ -35,6 +35,8 @@ use millrace_feature_store::OnlineStore;
 pub use author::{AuthorItem, AuthorPage, AuthorQuery};
 pub use blend::Weights;
 pub use budget::Pause;
+#[cfg(feature = "testing")]
+pub use cursor::testing;
 pub use error::{Error, ErrorKind};
 pub use feed::HomeQuery;
 pub use posts::Engagement;

@@ -15,6 +15,9 @@ const EVENT: &str =
 /// What posthog-python sends.
 const CAPTURED: &str = r#"{"api_key":"wk","batch":[{"event":"post_liked","distinct_id":"ann","uuid":"018f","properties":{"post_id":"p"}}]}"#;
 
+const CLOUD_EVENT: &str =
+    r#"{"specversion":"1.0","id":"1","source":"/s","type":"post_liked","userid":"ann","data":{"post_id":"p"}}"#;
+
 #[tokio::test]
 async fn every_door_answers_exactly_the_same_with_and_without_a_slash() {
     let harness = Harness::new();
@@ -24,10 +27,15 @@ async fn every_door_answers_exactly_the_same_with_and_without_a_slash() {
             let batch = format!(r#"{{"batch":[{EVENT}]}}"#).replace(r#"{"event""#, r#"{"type":"track","event""#);
             let (body, success) = match *door {
                 "/v1/batch" | "/v1/b" | "/v1/import" => (batch, r#"{"success":true}"#),
+                "/v1/events" => (batch, r##"{"results":{"#0":{"result":"ok"}}}"##),
+                "/i/v1/analytics/events" => (CAPTURED.to_owned(), r#"{"results":{"018f":{"result":"ok"}}}"#),
+                "/v1/cloudevents" | "/cloudevents" => (CLOUD_EVENT.to_owned(), r#"{"success":true}"#),
                 door if door.starts_with("/v1/") => (EVENT.to_owned(), r#"{"success":true}"#),
                 _ => (CAPTURED.to_owned(), r#"{"status":1}"#),
             };
-            let answer = harness.post(&path, body).await;
+            let request = Request::post(&path).header("authorization", "Basic d2s6");
+            let request = request.header("content-type", "application/cloudevents+json");
+            let answer = harness.send(request.body(Body::from(body)).unwrap()).await;
             assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, success), "{path}");
             assert_eq!(answer.header("content-type"), "application/json");
             taken += usize::from(!matches!(*door, "/v1/m" | "/s"));

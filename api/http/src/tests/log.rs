@@ -58,6 +58,7 @@ async fn every_topic_has_its_lines() {
         by: "collector".to_owned(),
         payload: Bytes::from_static(payload),
         position: Some(position),
+        door: "track".to_owned(),
         ..DeadLetter::default()
     };
     append(&harness, Topic::DeadLetters, letter(b"{\n\"type\": \"track\"\n}").encode_to_vec()).await;
@@ -70,9 +71,9 @@ async fn every_topic_has_its_lines() {
     insta::assert_snapshot!(lines, @r#"
     {"topic":"user-events","partition":0,"offset":0,"log_time":"2026-01-01T00:00:00Z","key":"ann","position":{"generation":1,"partition":2,"offset":3,"index":4},"source_log_time":"2026-01-01T00:00:00Z","action":"post_created","actor":"ann","post_id":"p","event_time":"2026-01-01T00:00:00Z","content":{"text":"hi"}}
     {"topic":"user-events","partition":0,"offset":1,"log_time":"2026-01-01T00:00:00Z","key":"ann","error":"cannot decode a derived record","value_base64":"////"}
-    {"topic":"dead-letters","partition":0,"offset":0,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","payload":{ "type": "track" },"position":{"generation":1,"partition":2,"offset":3,"index":4}}
-    {"topic":"dead-letters","partition":0,"offset":1,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","payload":"{\"cut\": \"of","position":{"generation":1,"partition":2,"offset":3,"index":4}}
-    {"topic":"dead-letters","partition":0,"offset":2,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","payload_base64":"/wA=","position":{"generation":1,"partition":2,"offset":3,"index":4}}
+    {"topic":"dead-letters","partition":0,"offset":0,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","door":"track","payload":{ "type": "track" },"position":{"generation":1,"partition":2,"offset":3,"index":4}}
+    {"topic":"dead-letters","partition":0,"offset":1,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","door":"track","payload":"{\"cut\": \"of","position":{"generation":1,"partition":2,"offset":3,"index":4}}
+    {"topic":"dead-letters","partition":0,"offset":2,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","door":"track","payload_base64":"/wA=","position":{"generation":1,"partition":2,"offset":3,"index":4}}
     "#);
 }
 

@@ -1,6 +1,7 @@
 //! `millrace bench`: whole-process figures. Each starts a platform of its own in another process, on a directory that is
 //! thrown away, drives it over HTTP, and reads the processor time that the kernel counted for that process alone.
 
+mod collector;
 mod meter;
 mod partitions;
 mod place;
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 
 use self::meter::{Beside, Meter, Spent};
 use self::place::Place;
-use self::server::{Load, Server};
+use self::server::{Load, Server, Target};
 use super::client::{note, say};
 use crate::assemble::{self, Status, Stores};
 use crate::config::{Config, StoreArgs};
@@ -75,12 +76,17 @@ pub(crate) struct Args {
     /// Engines on this machine whose processor time is told too
     #[arg(long, value_name = "NAME=PID", env = "MILLRACE_BENCH_BESIDE", value_delimiter = ',', value_parser = Beside::read)]
     beside: Vec<Beside>,
+    /// Collectors that run already and get the bodies of `collector` too: single events at the first URL, batches at the second
+    #[arg(long, value_name = "NAME=PID=URL=URL", value_parser = collector::Peer::read)]
+    peer: Vec<collector::Peer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
     /// Processor time per event at batch 100 and for single events, all jobs running, then the collector alone.
     Ingest,
+    /// Processor time per event of the collector alone at batch 1, 10 and 100, and of other collectors (--peer).
+    Collector,
     /// How fast all jobs work off a log that is full already.
     Jobs,
     /// From acknowledged to visible, at 2,000 events a second.
@@ -112,6 +118,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for name in &args.names {
         match name {
             Name::Ingest => ingest(&args).await?,
+            Name::Collector => collector::run(&args).await?,
             Name::Jobs => jobs(&args).await?,
             Name::Visible => visible(&args).await?,
             Name::Feed => feed(&args).await?,
@@ -161,16 +168,16 @@ fn bodies(events: u64, batch: usize) -> Vec<Vec<u8>> {
     batches(events, batch).collect()
 }
 
-async fn drive(server: &Arc<Server>, path: &'static str, bodies: Vec<Vec<u8>>) -> anyhow::Result<()> {
+async fn drive(target: &Arc<Target>, bodies: Vec<Vec<u8>>) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let bodies = Arc::new(std::sync::Mutex::new(bodies.into_iter()));
     for _ in 0..IN_FLIGHT {
-        let (server, bodies) = (server.clone(), bodies.clone());
+        let (target, bodies) = (target.clone(), bodies.clone());
         tasks.spawn(async move {
             loop {
                 let next = bodies.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
                 let Some(body) = next else { return anyhow::Ok(()) };
-                server.post(path, body).await?;
+                target.post(body).await?;
             }
         });
     }
@@ -186,13 +193,13 @@ async fn ingest(args: &Args) -> anyhow::Result<()> {
         for (batch, events) in [(100, all), (1, all / 10)] {
             let place = Place::fresh(args)?;
             let server = Arc::new(Server::start(&place, roles).await?);
-            let path = if batch == 1 { "/v1/track" } else { "/v1/batch" };
+            let target = Arc::new(server.target(if batch == 1 { "/v1/track" } else { "/v1/batch" }));
             let warm = bodies(2_000, batch);
-            drive(&server, path, warm).await?;
+            drive(&target, warm).await?;
             let bodies = bodies(events, batch);
             let bytes: usize = bodies.iter().map(Vec::len).sum();
             let meter = Meter::start(args, server.process())?;
-            drive(&server, path, bodies).await?;
+            drive(&target, bodies).await?;
             let acknowledged = meter.read()?;
             if roles.contains("pipelines") {
                 server.caught_up().await?;
@@ -307,9 +314,9 @@ async fn visible(args: &Args) -> anyhow::Result<()> {
     let place = Place::fresh(args)?;
     let server = Arc::new(Server::start(&place, "collector,pipelines,api").await?);
     let target = json!({"target_id": "probe-author"});
-    server.post("/v1/batch", batch(&[track("probe-viewer", ActionKind::UserFollowed, &target)])).await?;
+    server.target("/v1/batch").post(batch(&[track("probe-viewer", ActionKind::UserFollowed, &target)])).await?;
     server.caught_up().await?;
-    let load = Load::start(server.clone(), batches(args.seconds * LOAD_RATE, LOAD_BATCH));
+    let load = Load::start(&server, batches(args.seconds * LOAD_RATE, LOAD_BATCH));
     let (mut engagement, mut feed) = (Vec::new(), Vec::new());
     for n in 0.. {
         if load.is_finished() {
@@ -318,7 +325,7 @@ async fn visible(args: &Args) -> anyhow::Result<()> {
         let post = format!("probe-{n}");
         let created = track("probe-author", ActionKind::PostCreated, &json!({"post_id": post, "text": "probe"}));
         let shared = track("probe-other", ActionKind::PostShared, &json!({ "post_id": post }));
-        server.post("/v1/batch", batch(&[created, shared])).await?;
+        server.target("/v1/batch").post(batch(&[created, shared])).await?;
         let acknowledged = stopwatch_us();
         let since = |at: u64| Duration::from_micros(stopwatch_us() - at);
         let (mut counted, mut shown) = (None, None);
@@ -343,7 +350,7 @@ async fn visible(args: &Args) -> anyhow::Result<()> {
         feed.extend(shown);
         // Seen, so that the feed stays short and a new post is always on its first page.
         let seen = track("probe-viewer", ActionKind::PostViewed, &json!({ "post_id": post }));
-        server.post("/v1/batch", batch(&[seen])).await?;
+        server.target("/v1/batch").post(batch(&[seen])).await?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     load.finish().await?;
@@ -387,7 +394,7 @@ async fn feed(args: &Args) -> anyhow::Result<()> {
                 calls.push(track(&format!("fan-{fan}"), ActionKind::PostLiked, &id));
             }
         }
-        drive(&server, "/v1/batch", calls.chunks(200).map(batch).collect()).await?;
+        drive(&Arc::new(server.target("/v1/batch")), calls.chunks(200).map(batch).collect()).await?;
         server.caught_up().await?;
         let idle = Asked::within(&server, IDLE).await?;
         let (before, meter) = (server.metrics().await?, Meter::start(args, server.process())?);

@@ -123,6 +123,7 @@ fn a_dead_letter_is_the_same_as_the_contract_writes_it() {
         payload: "[[",
         truncated: true,
         log_time_us: 7,
+        door: "capture",
     };
     let owned = DeadLetter {
         id: "api-door-1-0".into(),
@@ -134,6 +135,7 @@ fn a_dead_letter_is_the_same_as_the_contract_writes_it() {
         truncated: true,
         log_time_us: 7,
         position: None,
+        door: "capture".into(),
     };
     assert_eq!(written(&borrowed), owned.encode_to_vec());
 }

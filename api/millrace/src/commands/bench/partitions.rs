@@ -46,7 +46,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_secs(args.seconds)).await;
         let idle = meter.read()?;
         let meter = Meter::start(args, server.process())?;
-        let load = Load::start(server.clone(), batches(args.seconds * LOAD_RATE, LOAD_BATCH));
+        let load = Load::start(&server, batches(args.seconds * LOAD_RATE, LOAD_BATCH));
         let sent = load.finish().await.with_context(|| {
             format!(
                 "{LOAD_RATE} events a second are more than {count} partitions take here: give fewer with --partitions"

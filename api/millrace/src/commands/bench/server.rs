@@ -44,8 +44,7 @@ impl Server {
             .stdin(Stdio::null())
             .spawn()
             .context("cannot start the platform")?;
-        let http =
-            reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(IN_FLIGHT).build()?;
+        let http = client()?;
         let mut server = Self { child, url: format!("http://127.0.0.1:{port}"), http, ready_after: Duration::ZERO };
         loop {
             let ready = server.http.get(format!("{}/readyz", server.url)).send().await;
@@ -67,12 +66,9 @@ impl Server {
         usage(self.child.id()).context("this system does not tell the processor time of a process")
     }
 
-    pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<()> {
-        let request = self.http.post(format!("{}{path}", self.url)).basic_auth("bench", Some("")).body(body);
-        let answer = request.send().await?;
-        ensure!(answer.status().as_u16() == 200, "{path} was answered with {}", answer.status());
-        answer.bytes().await?;
-        Ok(())
+    /// Where bodies for `path` go.
+    pub(super) fn target(&self, path: &str) -> Target {
+        Target { url: format!("{}{path}", self.url), http: self.http.clone() }
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -137,6 +133,30 @@ impl Drop for Server {
     }
 }
 
+/// Somewhere that bodies are sent to.
+pub(super) struct Target {
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Target {
+    /// One that is no platform of ours.
+    pub(super) fn new(url: String) -> anyhow::Result<Self> {
+        Ok(Self { url, http: client()? })
+    }
+
+    pub(super) async fn post(&self, body: Vec<u8>) -> anyhow::Result<()> {
+        let answer = self.http.post(&self.url).basic_auth("bench", Some("")).body(body).send().await?;
+        ensure!(answer.status().as_u16() == 200, "{} was answered with {}", self.url, answer.status());
+        answer.bytes().await?;
+        Ok(())
+    }
+}
+
+fn client() -> anyhow::Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(IN_FLIGHT).build()?)
+}
+
 /// Metrics in Prometheus' text format.
 pub(super) struct Metrics(String);
 
@@ -167,9 +187,9 @@ pub(super) struct Load {
 
 impl Load {
     /// Begins to send these bodies, one every [`LOAD_EVERY`]; ends by itself after the last.
-    pub(super) fn start(server: Arc<Server>, bodies: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Self {
+    pub(super) fn start(server: &Server, bodies: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(drip(server, bodies, stop.clone()));
+        let task = tokio::spawn(drip(Arc::new(server.target("/v1/batch")), bodies, stop.clone()));
         Self { stop, task }
     }
 
@@ -191,7 +211,7 @@ impl Load {
 }
 
 async fn drip(
-    server: Arc<Server>,
+    target: Arc<Target>,
     bodies: impl Iterator<Item = Vec<u8>>,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<u64> {
@@ -202,8 +222,8 @@ async fn drip(
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let server = server.clone();
-        sending.spawn(async move { server.post("/v1/batch", body).await });
+        let target = target.clone();
+        sending.spawn(async move { target.post(body).await });
         while let Some(done) = sending.try_join_next() {
             done??;
             sent += LOAD_BATCH as u64;

@@ -48,7 +48,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
         "takeover needs stores that several workers share: give --log, --state and --online, or run make bench-cluster"
     );
     let door = Arc::new(Server::start_in(&place, &place.below("door"), "collector,api").await?);
-    let load = Load::start(door.clone(), batches(LOAD_EVENTS_MAX, LOAD_BATCH));
+    let load = Load::start(&door, batches(LOAD_EVENTS_MAX, LOAD_BATCH));
     let mut started = 0;
     let (mut workers, mut stood_still, mut all_moved, mut all_done) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for nth in 1..=args.kills {

@@ -122,7 +122,7 @@ pub(super) async fn beside(args: &Args) -> anyhow::Result<()> {
             track("reader", millrace_events::ActionKind::UserFollowed, &target)
         })
         .collect();
-    drive(&server, "/v1/batch", vec![batch(&viewers)]).await?;
+    drive(&Arc::new(server.target("/v1/batch")), vec![batch(&viewers)]).await?;
     for with_queries in [false, true] {
         let asking = with_queries.then(|| tokio::spawn(ask(server.clone())));
         let (mut feeds, mut appends) = load(&server, args.seconds).await?;
@@ -180,7 +180,7 @@ async fn load(server: &Arc<Server>, seconds: u64) -> anyhow::Result<(Vec<Duratio
         });
         appends.spawn(async move {
             let sent = stopwatch_us();
-            writer.post("/v1/batch", body).await?;
+            writer.target("/v1/batch").post(body).await?;
             anyhow::Ok(Duration::from_micros(stopwatch_us() - sent))
         });
     }

@@ -1,0 +1,217 @@
+use axum::body::Body;
+use axum::http::Request;
+use bytes::Bytes;
+use futures::stream;
+use millrace_collector::Call;
+use millrace_events::{DeadLetter, Envelope, Topic, TopicPartition, decode};
+use serde_json::{Value, json};
+
+use super::harness::{Answer, BODY_BYTES_MAX, Harness};
+use crate::ingest::{DOORS, path_of};
+
+/// Posts with these headers, of which none is a key unless it stands there.
+async fn post(harness: &Harness, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    let request = headers.iter().fold(Request::post(path), |request, (name, value)| request.header(*name, *value));
+    harness.send(request.body(body.into()).unwrap()).await
+}
+
+fn letters(harness: &Harness) -> Vec<DeadLetter> {
+    let records = harness.log.records(TopicPartition::new(Topic::DeadLetters, 0));
+    records.into_iter().map(|record| decode("a dead letter", record.value).unwrap()).collect()
+}
+
+fn envelopes(harness: &Harness) -> Vec<Envelope> {
+    let records = (0..2).flat_map(|p| harness.log.records(TopicPartition::new(Topic::Actions, p)));
+    records.map(|record| decode("an envelope", record.value).unwrap()).collect()
+}
+
+const BEARER: (&str, &str) = ("authorization", "Bearer wk");
+const STRUCTURED: (&str, &str) = ("content-type", "application/cloudevents+json; charset=utf-8");
+const BATCHED: (&str, &str) = ("content-type", "application/cloudevents-batch+json");
+
+#[test]
+fn every_call_has_a_path_that_leads_to_it() {
+    for call in Call::ALL {
+        let path = path_of(call);
+        assert!(DOORS.iter().any(|(known, door)| *known == path && door.call() == Some(call)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn our_own_batch_says_what_became_of_each_event() {
+    let harness = Harness::new();
+    let batch = json!({"batch": [
+        {"type": "track", "event": "a", "userId": "ann", "messageId": "m-1"},
+        {"type": "track", "userId": "ann", "messageId": "m-2"},
+        {"type": "track", "event": "a", "userId": "ann"},
+        7,
+        {"type": "track", "event": "a", "userId": "ann", "messageId": "m-1"},
+    ], "context": {"app": "x"}, "sentAt": "2026-01-01T00:00:00Z"});
+    let answer = post(&harness, "/v1/events", &[BEARER], batch.to_string()).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-millrace-rejected")), (200, "2"));
+    let results = answer.json()["results"].clone();
+    assert_eq!(results["#2"], json!({"result": "ok"}));
+    assert_eq!(results["m-1"]["result"], "warning");
+    assert_eq!(results["m-2"], json!({"result": "drop", "code": "missing_event", "details": "track needs event"}));
+    assert_eq!(results["#3"]["code"], "not_an_object");
+    assert_eq!(results.as_object().unwrap().len(), 4);
+    assert_eq!(letters(&harness).iter().map(|letter| letter.door.as_str()).collect::<Vec<_>>(), ["events"; 2]);
+    assert_eq!(harness.records(Topic::Actions), 3);
+}
+
+#[tokio::test]
+async fn our_own_batch_takes_a_key_in_a_header_or_in_the_body() {
+    let harness = Harness::new();
+    let empty = r#"{"batch":[]}"#;
+    for (headers, body) in [
+        (&[BEARER][..], empty),
+        (&[("authorization", "bearer  wk ")], empty),
+        (&[("authorization", "Basic d2s6")], empty),
+        (&[], r#"{"batch":[],"writeKey":"wk"}"#),
+    ] {
+        let answer = post(&harness, "/v1/events/", headers, body).await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, r#"{"results":{}}"#), "{headers:?}");
+    }
+    post(&harness, "/v1/events", &[], empty).await.check_problem(401, "missing_write_key");
+    post(&harness, "/v1/events", &[("authorization", "Bearer other")], empty)
+        .await
+        .check_problem(401, "invalid_write_key");
+    post(&harness, "/v1/events", &[BEARER], "[]").await.check_problem(400, "invalid_batch");
+    post(&harness, "/v1/events", &[BEARER], vec![b' '; BODY_BYTES_MAX + 1]).await.check_problem(413, "body_too_large");
+}
+
+#[tokio::test]
+async fn what_the_log_cannot_take_is_sent_again_whole() {
+    let harness = Harness::new();
+    let event = json!({"batch": [{"type": "track", "event": "a", "userId": "ann", "messageId": "m", "uuid": "m", "distinct_id": "ann"}]});
+    for path in ["/v1/events", "/i/v1/analytics/events"] {
+        harness.log.fail_next(1);
+        post(&harness, path, &[BEARER], event.to_string()).await.check_problem(503, "unavailable");
+        let answer = post(&harness, path, &[BEARER], event.to_string()).await;
+        assert_eq!(answer.json()["results"], json!({"m": {"result": "ok"}}), "{path}");
+    }
+}
+
+/// As posthog-python sends in its newer mode.
+#[tokio::test]
+async fn the_newer_protocol_of_posthog_is_answered_event_by_event() {
+    let harness = Harness::new();
+    let headers = [
+        BEARER,
+        ("content-type", "application/json"),
+        ("posthog-sdk-info", "posthog-python/7.91.1"),
+        ("posthog-attempt", "1"),
+        ("posthog-request-id", "5b1c"),
+        ("posthog-request-timestamp", "2025-12-31T23:00:00+00:00"),
+    ];
+    let event = |uuid: &str, name: &str| {
+        json!({"event": name, "uuid": uuid, "distinct_id": "ann", "timestamp": "2025-12-31T22:59:00+00:00",
+            "options": {"process_person_profile": true}, "properties": {"$set": {"plan": "free"}}, "session_id": "s-1"})
+    };
+    let batch = json!({"created_at": "2025-12-31T23:00:00+00:00", "batch": [event("u-1", "Paid"), event("u-2", "")]});
+    let answer = post(&harness, "/i/v1/analytics/events", &headers, batch.to_string()).await;
+    assert_eq!(answer.status, 200);
+    let results = answer.json()["results"].clone();
+    assert_eq!((&results["u-1"], &results["u-2"]["result"]), (&json!({"result": "ok"}), &json!("drop")));
+    let envelope = envelopes(&harness).remove(0);
+    assert_eq!((&envelope.message_id[..], &envelope.user_id[..], &envelope.event[..]), ("u-1", "ann", "paid"));
+    // A minute before it was sent by a clock that is an hour behind.
+    assert_eq!(millrace_events::format_rfc3339(envelope.event_time_us), "2025-12-31T23:59:00Z");
+    let properties: Value = serde_json::from_slice(&envelope.personal.unwrap().properties).unwrap();
+    assert_eq!(
+        properties,
+        json!({"$set": {"plan": "free"}, "$lib": "posthog-python", "$lib_version": "7.91.1", "$session_id": "s-1",
+            "$process_person_profile": true})
+    );
+    assert_eq!(letters(&harness)[0].door, "analytics");
+    post(&harness, "/i/v1/analytics/events", &headers, "{}").await.check_problem(400, "invalid_batch");
+    let answer = post(&harness, "/i/v1/analytics/events", &headers[1..], batch.to_string()).await;
+    answer.check_problem(401, "missing_write_key");
+}
+
+#[tokio::test]
+async fn a_cloud_event_is_taken_in_each_of_its_modes() {
+    let harness = Harness::new();
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/shop", "type": "paid", "userid": "ann",
+        "data": {"total": 1}});
+    // As the SDK for JavaScript sends: in pieces, without a length.
+    let text = event.to_string();
+    let pieces: Vec<_> =
+        text.as_bytes().chunks(9).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
+    let chunked = Body::from_stream(stream::iter(pieces));
+    let answer = post(&harness, "/v1/cloudevents?write_key=wk", &[STRUCTURED], chunked).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, r#"{"success":true}"#));
+    let list = json!([event, event]).to_string();
+    assert_eq!(post(&harness, "/cloudevents", &[BEARER, BATCHED], list).await.status, 200);
+    let attributes = [
+        BEARER,
+        ("Content-Type", "application/json; charset=utf-8"),
+        ("CE-SpecVersion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/shop"),
+        ("ce-type", "paid"),
+        ("ce-userid", "%61nn"),
+    ];
+    assert_eq!(post(&harness, "/v1/cloudevents/", &attributes, r#"{"total":1}"#).await.status, 200);
+    let envelopes = envelopes(&harness);
+    assert_eq!(envelopes.len(), 4);
+    for envelope in envelopes {
+        assert_eq!((&envelope.message_id[..], &envelope.user_id[..], &envelope.event[..]), ("/shop 1", "ann", "paid"));
+        assert_eq!(envelope.personal.unwrap().properties, r#"{"total":1}"#);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_cloud_event_says_why() {
+    let harness = Harness::new();
+    let path = "/v1/cloudevents";
+    let plain = ("content-type", "application/json");
+    post(&harness, path, &[BEARER, plain], "{}").await.check_problem(415, "unsupported_media_type");
+    let avro = ("content-type", "application/cloudevents+avro");
+    post(&harness, path, &[BEARER, avro], "{}").await.check_problem(415, "unsupported_media_type");
+    post(&harness, path, &[BEARER, STRUCTURED], "{").await.check_problem(400, "invalid_json");
+    post(&harness, path, &[BEARER, STRUCTURED], "{}").await.check_problem(400, "missing_attribute");
+    post(&harness, path, &[BEARER, plain, ("ce-id", "1")], "{}").await.check_problem(400, "missing_attribute");
+    post(&harness, path, &[BEARER, STRUCTURED], vec![b' '; 40_000]).await.check_problem(413, "event_too_large");
+    post(&harness, path, &[STRUCTURED], "{}").await.check_problem(401, "missing_write_key");
+    let doors: Vec<String> = letters(&harness).into_iter().map(|letter| letter.door).collect();
+    assert_eq!(doors, ["cloudevents"; 2], "an event that could be read is kept");
+
+    let answer = post(&harness, path, &[BEARER, BATCHED], "[]").await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-millrace-rejected")), (200, ""));
+    let answer = post(&harness, path, &[BEARER, BATCHED], "[{},7]").await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-millrace-rejected")), (200, "2"));
+    harness.log.fail_next(1);
+    post(&harness, path, &[BEARER, BATCHED], "[{}]").await.check_problem(503, "unavailable");
+    let answer = harness.get(path).await;
+    answer.check_problem(405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn who_delivers_cloud_events_may_ask_first() {
+    let harness = Harness::new();
+    let ask = |headers: &[(&str, &str)]| {
+        let request =
+            headers.iter().fold(Request::options("/v1/cloudevents"), |r, (name, value)| r.header(*name, *value));
+        request.body(Body::empty()).unwrap()
+    };
+    let answer =
+        harness.send(ask(&[("webhook-request-origin", "sender.example"), ("webhook-request-rate", "120")])).await;
+    assert_eq!(answer.status, 204);
+    assert_eq!((answer.header("webhook-allowed-origin"), answer.header("webhook-allowed-rate")), ("*", "*"));
+    assert_eq!(answer.header("allow"), "POST, OPTIONS");
+    let browser = harness.send(ask(&[("origin", "https://shop.example")])).await;
+    assert_eq!((browser.status.as_u16(), browser.header("webhook-allowed-origin")), (204, ""));
+    assert_eq!(browser.header("access-control-allow-origin"), "https://shop.example");
+}
+
+#[tokio::test]
+async fn without_keys_a_cloud_event_needs_none() {
+    let harness = Harness::for_anybody();
+    let event = r#"{"specversion":"1.0","id":"1","source":"/s","type":"paid","userid":"ann"}"#;
+    assert_eq!(post(&harness, "/v1/cloudevents", &[STRUCTURED], event).await.status, 200);
+    assert_eq!(post(&harness, "/v1/cloudevents", &[STRUCTURED, BEARER], event).await.status, 200);
+    assert!(envelopes(&harness).iter().all(|envelope| envelope.source == millrace_collector::DEV_SOURCE));
+    let track = post(&harness, "/v1/track", &[], r#"{"event":"a","userId":"ann"}"#).await;
+    track.check_problem(401, "missing_write_key");
+}
