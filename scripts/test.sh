@@ -54,9 +54,9 @@ if [ -z "${READERS:-}" ]; then
     if python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then READERS=1; else READERS=0; fi
 fi
 [ "$SDK" = 1 ] || echo "test: SKIPPED the real SDKs: python3 or npm is not there"
-[ "$READERS" = 1 ] || echo "test: SKIPPED the outside readers of the tables: python3 with venv is not there"
+[ "$READERS" = 1 ] || echo "test: SKIPPED the outside readers of the tables, and Schemathesis: python3 with venv is not there"
 # Both wait more than they compute: for servers that start, for groups that notice a death.
-begin acceptance env SDK="$SDK" READERS="$READERS" tests/acceptance.sh "$CARGO_TARGET_DIR/debug/millrace"
+begin acceptance env SDK="$SDK" READERS="$READERS" SCHEMATHESIS="${SCHEMATHESIS:-$READERS}" tests/acceptance.sh "$CARGO_TARGET_DIR/debug/millrace"
 step "tests, the layer table among them" cargo test --locked --workspace --no-fail-fast
 begin documentation docs
 step "acceptance from outside, begun beside the tests" finish acceptance

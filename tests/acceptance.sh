@@ -6,7 +6,8 @@
 #   tests/acceptance.sh [MILLRACE_BINARY]
 #
 # MILLRACE_REAL_DATA names the folder that holds gharchive/ (without it the import and the recount are skipped, aloud);
-# SDK=0 leaves out the SDKs and READERS=0 the outside readers of the tables, which are installed from their registries.
+# SDK=0 leaves out the SDKs, READERS=0 the outside readers of the tables, SCHEMATHESIS=0 the requests made from /openapi.json;
+# each is installed from its registry.
 # PORT, KILLS during an import (default 5), ARCHIVE_KILLS while archiving (default 50).
 # Exit codes: 0 all passed, 1 something differs, 2 could not run.
 set -euo pipefail
@@ -93,6 +94,13 @@ if [ "${SDK:-1}" = 0 ]; then
 else
     step "the real SDKs, in a browser too"
     "$here/sdk/run.sh" || fail $? "the SDKs say so"
+fi
+
+if [ "${SCHEMATHESIS:-1}" = 0 ]; then
+    step "SKIPPED: requests made from /openapi.json (SCHEMATHESIS=0)"
+else
+    step "requests made from /openapi.json, to a platform of their own"
+    PORT=$((port + 200)) "$here/schemathesis.sh" "$binary" || fail $? "Schemathesis says so"
 fi
 
 if [ -n "$python" ]; then

@@ -79,7 +79,7 @@ if [ -n "$MILLRACE_CHROMIUM" ]; then
     begin env MILLRACE_SDK_DIR="$cache/browser" node "$here/browser/browser.mjs"
 fi
 # RudderStack's SDKs have the calls of Segment's; those of PostHog speak two protocols.
-for sdk in segment rudder posthog; do
+for sdk in segment rudder posthog posthog-v1 cloudevents; do
     script=${sdk/rudder/segment} protocol=v0
     if [ "$sdk" = posthog-v1 ]; then script=posthog protocol=v1; fi
     own=(env MILLRACE_SDK="$sdk" MILLRACE_SDK_DIR="$cache/node" POSTHOG_CAPTURE_MODE="$protocol")

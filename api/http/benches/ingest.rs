@@ -106,6 +106,7 @@ fn api() -> Api {
         queries: None,
         metrics: Arc::new(String::new),
         access: Access { api_token: None, admin_token: "x".to_owned(), is_open: Arc::new(true.into()) },
+        limits: millrace_http::LimitOptions::default(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! One request in, one answer out.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +22,14 @@ use tower_http::normalize_path::NormalizePath;
 use crate::access::Access;
 use crate::body::Budget;
 use crate::error::ApiError;
+use crate::limits::{Asked, LimitOptions, Limits};
 use crate::routes::backup::BackupTaker;
 use crate::routes::queries::Queries;
 use crate::routes::verify::Verifier;
+use crate::serve::Peer;
 use crate::slates::SlateSink;
 use crate::status::StatusSource;
-use crate::{cors, ingest, metrics, routes};
+use crate::{cors, ingest, metrics, routes, settings};
 
 /// The most ingest requests that wait for the log at one time; more are told to come back.
 pub const INGEST_IN_FLIGHT_MAX: usize = 4096;
@@ -73,6 +76,8 @@ pub struct ApiState {
     pub metrics: MetricsSource,
     /// Who may read what.
     pub access: Access,
+    /// Who may ask how often.
+    pub limits: LimitOptions,
 }
 
 /// The HTTP surface. Clones share everything.
@@ -86,11 +91,20 @@ pub struct Api {
 pub(crate) struct Shared {
     pub(crate) state: ApiState,
     pub(crate) bodies: Budget,
+    limits: Limits,
     ingest: Semaphore,
     reads: Semaphore,
 }
 
 impl Shared {
+    /// Whether a request that brings `bytes` could be taken in now. Asked before its body is read: what then waits for a
+    /// slow client holds no place yet, and what would be refused anyway is refused at once.
+    pub(crate) fn has_room(&self, bytes: u64) -> Result<(), ApiError> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.state.body_bytes_max);
+        let has_room = self.ingest.available_permits() > 0 && self.bodies.has_room(bytes);
+        if has_room { Ok(()) } else { Err(ApiError::overloaded()) }
+    }
+
     /// A place among the ingest requests that wait for the log.
     pub(crate) fn enter_ingest(&self) -> Result<SemaphorePermit<'_>, ApiError> {
         self.ingest.try_acquire().map_err(|_| ApiError::overloaded())
@@ -99,9 +113,11 @@ impl Shared {
 
 impl Api {
     /// The surface over `state`.
-    pub fn new(state: ApiState) -> Self {
+    pub fn new(mut state: ApiState) -> Self {
+        let limits = Limits::new(std::mem::take(&mut state.limits));
         let shared = Arc::new(Shared {
             state,
+            limits,
             bodies: Budget::default(),
             ingest: Semaphore::new(INGEST_IN_FLIGHT_MAX),
             reads: Semaphore::new(READS_IN_FLIGHT_MAX),
@@ -124,17 +140,60 @@ impl Api {
         }
     }
 
+    /// A place among the ingest requests that wait for the log, taken by a test.
+    #[cfg(test)]
+    pub(crate) fn enter_ingest(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.shared.enter_ingest()
+    }
+
+    /// Whether `ip` is a proxy that is trusted to say for whom it asks.
+    pub(crate) fn trusts(&self, ip: IpAddr) -> bool {
+        self.shared.limits.trusts(ip)
+    }
+
     async fn route<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        // A probe that is refused gets the process restarted.
+        if matches!(request.uri().path(), "/healthz" | "/readyz") {
+            return self.read(request).await;
+        }
+        let asked = self.shared.limits.arrive(request.extensions().get::<Peer>(), request.headers());
+        let mut response = self.route_asked(&asked, request).await;
+        asked.tell(response.headers_mut());
+        response
+    }
+
+    async fn route_asked<B>(&self, asked: &Asked<'_>, request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         if let Some(door) = ingest::door(request.uri().path()) {
             let origin = cors::origin(request.headers());
-            let mut response = ingest::answer(&self.shared, door, request).await;
+            let mut response = ingest::answer(&self.shared, door, asked, request).await;
             cors::allow(response.headers_mut(), origin);
             return response;
         }
+        if let Err(error) = asked.check_address() {
+            return unrouted(error);
+        }
+        if let Some(key) = settings::key_of(request.uri().path()) {
+            let (collector, origin) = (&self.shared.state.collector, cors::origin(request.headers()));
+            let mut response = settings::answer(collector, key, request.method(), request.uri(), request.headers());
+            cors::allow(response.headers_mut(), origin);
+            return response;
+        }
+        self.read(request).await
+    }
+
+    async fn read<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
         let Ok(_place) = self.shared.reads.try_acquire() else { return unrouted(ApiError::overloaded()) };
         let request = request.map(Body::new);
         self.routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})

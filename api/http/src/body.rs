@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,6 +35,11 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// Whether `bytes` more can be held now.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.available_permits() >= bytes
+    }
+
     fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let bytes = u32::try_from(bytes).map_err(|_| ApiError::overloaded())?;
         Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(|_| ApiError::overloaded())
@@ -52,11 +57,11 @@ pub(crate) async fn read<B>(budget: &Budget, headers: &HeaderMap, body: B, bytes
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let declared = declared(headers);
     let reading = async {
         if declared.is_some_and(|length| length > bytes_max as u64) {
             if declared.is_some_and(|length| length <= DRAIN_BYTES_MAX) {
-                drain(body, 0).await;
+                drain(body, DRAIN_BYTES_MAX).await;
             }
             return Err(ApiError::body_too_large(bytes_max));
         }
@@ -77,7 +82,7 @@ where
         if length > bytes_max {
             // What was read so far is given back before the rest is thrown away.
             drop((held, buffer));
-            drain(body, length as u64).await;
+            drain(body, DRAIN_BYTES_MAX).await;
             return Err(ApiError::body_too_large(bytes_max));
         }
         let share = budget.reserve(data.len())?;
@@ -101,12 +106,37 @@ where
     Ok(held)
 }
 
-/// Throws the rest of a body away, up to [`DRAIN_BYTES_MAX`] in all.
-async fn drain<B>(mut body: B, mut read_bytes: u64)
+/// How long a body that nobody wants may take to arrive.
+const LET_GO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of it is read, in bytes: the client that sends more than any SDK finds its connection closed.
+const LET_GO_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Reads a body that nobody wants and throws it away, beside the answer, which need not wait for it: a client that is
+/// still sending when the connection closes may never see why. One that asks first whether it should send is not let.
+pub(crate) fn let_go<B>(headers: &HeaderMap, body: B)
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+{
+    let is_too_large = declared(headers).is_some_and(|bytes| bytes > LET_GO_BYTES_MAX);
+    if is_too_large || body.is_end_stream() || headers.contains_key(EXPECT) {
+        return;
+    }
+    tokio::spawn(tokio::time::timeout(LET_GO_TIMEOUT, drain(body, LET_GO_BYTES_MAX)));
+}
+
+/// How long a body says it is.
+pub(crate) fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok())
+}
+
+/// Throws the rest of a body away, as long as that is not more than `bytes_max`.
+async fn drain<B>(mut body: B, bytes_max: u64)
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    while read_bytes <= DRAIN_BYTES_MAX {
+    let mut read_bytes = 0;
+    while read_bytes <= bytes_max {
         let Some(Ok(frame)) = body.frame().await else { return };
         read_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
     }

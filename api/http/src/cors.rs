@@ -11,6 +11,9 @@ use axum::response::{IntoResponse as _, Response};
 /// How long a browser may keep the answer to a preflight, in seconds.
 const MAX_AGE_S: &str = "7200";
 
+/// What a page may read of an answer's headers: when to come back, and what is left.
+const EXPOSED: &str = "retry-after, ratelimit-policy, ratelimit";
+
 /// The site that a browser says the request comes from.
 pub(crate) fn origin(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(ORIGIN).cloned()
@@ -21,7 +24,7 @@ pub(crate) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     let Some(origin) = origin else { return };
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     headers.append(VARY, HeaderValue::from_static("origin"));
 }
 

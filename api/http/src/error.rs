@@ -87,6 +87,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path; see /openapi.json")
     }
 
+    pub(crate) fn no_write_key() -> Self {
+        let message = "there is no such write key: `millrace keys list` shows those that there are";
+        Self::new(StatusCode::NOT_FOUND, "unknown_write_key", message)
+    }
+
     pub(crate) fn no_post() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -174,6 +179,7 @@ impl From<Refusal> for ApiError {
             RefusalKind::Forbidden => StatusCode::FORBIDDEN,
             RefusalKind::Malformed | RefusalKind::TooLarge => StatusCode::BAD_REQUEST,
             RefusalKind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            RefusalKind::Limited => StatusCode::TOO_MANY_REQUESTS,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self {

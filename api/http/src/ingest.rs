@@ -12,6 +12,7 @@ use millrace_events::parse_rfc3339;
 use crate::api::Shared;
 use crate::body::{self, Held};
 use crate::error::ApiError;
+use crate::limits::Asked;
 use crate::metrics::Started;
 use crate::{cors, query, verdicts};
 
@@ -146,15 +147,15 @@ pub fn path_of(call: Call) -> &'static str {
 }
 
 /// Answers what came through `door`: 200 when all of it is durable.
-pub(crate) async fn answer<B>(shared: &Shared, door: Door, request: Request<B>) -> Response
+pub(crate) async fn answer<B>(shared: &Shared, door: Door, limited: &Asked<'_>, request: Request<B>) -> Response
 where
-    B: HttpBody<Data = Bytes> + Unpin,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
 {
     let started = Started::now();
     let response = if request.method() == Method::OPTIONS {
         preflight(door, request.headers())
     } else {
-        let accepted = accept(shared, door, request).await;
+        let accepted = accept(shared, door, limited, request).await;
         accepted
             .map_err(|error| if door.dialect == Dialect::Segment { error } else { error.with_size_as_413() })
             .unwrap_or_else(ApiError::into_response)
@@ -176,15 +177,20 @@ fn preflight(door: Door, asked: &HeaderMap) -> Response {
     response
 }
 
-async fn accept<B>(shared: &Shared, door: Door, request: Request<B>) -> Result<Response, ApiError>
+async fn accept<B>(shared: &Shared, door: Door, limited: &Asked<'_>, request: Request<B>) -> Result<Response, ApiError>
 where
-    B: HttpBody<Data = Bytes> + Unpin,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
 {
     let in_query = request.method() == Method::GET && door.takes_get();
     if request.method() != Method::POST && !in_query {
         return Err(ApiError::method_not_allowed(Some(door.allows())));
     }
     let (parts, body) = request.into_parts();
+    let may_come = limited.check_address().and_then(|()| shared.has_room(body::declared(&parts.headers).unwrap_or(0)));
+    if let Err(error) = may_come {
+        body::let_go(&parts.headers, body);
+        return Err(error);
+    }
     let Held { bytes, share } = if in_query {
         Held { bytes: posthog_form(&parts.uri), share: None }
     } else {
@@ -193,7 +199,7 @@ where
     let judged = match door.call() {
         Some(call) => {
             let _place = shared.enter_ingest()?;
-            shared.state.collector.judge(call, asked(call, &parts, bytes)).await?
+            shared.state.collector.judge_through(call, asked(call, &parts, bytes), limited).await?
         }
         None => Judged::default(),
     };

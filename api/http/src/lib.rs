@@ -9,32 +9,40 @@
 //! ranker and traits.
 
 mod access;
+mod address;
 mod api;
 mod body;
+mod connections;
 mod cors;
 mod error;
 mod ingest;
+mod limits;
 mod metrics;
 mod openapi;
 mod query;
 mod record_json;
 mod routes;
 mod serve;
+mod settings;
 mod slates;
 mod status;
+mod turned_away;
 mod verdicts;
 
 pub use access::Access;
 pub use api::{ANSWER_TIMEOUT, Api, ApiState, INGEST_IN_FLIGHT_MAX, MetricsSource, READS_IN_FLIGHT_MAX, Readiness};
 pub use body::{BODIES_BYTES_MAX, BODY_TIMEOUT, DRAIN_BYTES_MAX};
+pub use connections::{HEAD_TIMEOUT, IDLE_TIMEOUT, STALL_TIMEOUT};
 pub use ingest::path_of;
+pub use ipnet::IpNet;
+pub use limits::{ADDRESSES_MAX, BURST_SECONDS, HOPS_MAX, LimitOptions, Rate, RateError};
 pub use openapi::openapi_json;
 pub use record_json::record_json;
 pub use routes::backup::{Backup, BackupTaker};
 pub use routes::log::{LOG_ANSWER_BYTES_MAX, LOG_LIMIT_MAX, NEXT_OFFSET};
 pub use routes::queries::{AS_OF, JSON_BYTES_MAX, JSON_ROWS_MAX, Queries};
 pub use routes::verify::{Verification, Verifier};
-pub use serve::{HEAD_BYTES_MAX, HEAD_TIMEOUT, ServeOptions, serve};
+pub use serve::{CONNECTIONS_MAX, HEAD_BYTES_MAX, Peer, ServeOptions, serve};
 pub use slates::{NoSlates, SlateSink};
 pub use status::{JobPartition, LogPartition, OnlineStatus, SpoolStatus, StatusReport, StatusSource, WarehouseStatus};
 

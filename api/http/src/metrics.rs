@@ -35,6 +35,11 @@ pub(crate) fn unrouted(status: StatusCode) {
     metrics::counter!("millrace_http_requests_total", "route" => UNKNOWN, "status" => status_name(status)).increment(1);
 }
 
+/// Counts a connection for which there was no place.
+pub(crate) fn turned_away() {
+    metrics::counter!("millrace_api_connections_turned_away_total").increment(1);
+}
+
 /// Counts every answer of a router.
 pub(crate) async fn measure(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let started = Started::now();
@@ -54,6 +59,7 @@ fn status_name(status: StatusCode) -> Cow<'static, str> {
         403 => Cow::Borrowed("403"),
         404 => Cow::Borrowed("404"),
         405 => Cow::Borrowed("405"),
+        429 => Cow::Borrowed("429"),
         503 => Cow::Borrowed("503"),
         other => Cow::Owned(other.to_string()),
     }

@@ -8,12 +8,13 @@ use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBu
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::error::Problem;
 use crate::ingest::{DOORS, Door};
 use crate::routes::{self, GUARDED, Guarded};
+use crate::settings;
 use crate::verdicts::{EventResult, Outcome, Results};
 
 #[derive(OpenApi)]
@@ -25,18 +26,20 @@ use crate::verdicts::{EventResult, Outcome, Results};
     ),
     paths(
         routes::feeds::home, routes::feeds::author, routes::posts::post, routes::posts::engagement,
+        routes::persons::person,
         routes::queries::list, routes::queries::run,
         routes::trends::tags, routes::trends::posts,
         routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
         routes::log::records, routes::backup::begin, routes::backup::state,
-        routes::verify::begin, routes::verify::state, document,
+        routes::verify::begin, routes::verify::state, settings::described, document,
     ),
-    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome)),
-    modifiers(&Security, &Ingest, &Described),
+    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome, settings::Settings)),
+    modifiers(&Security, &Ingest, &Described, &Limited),
     tags(
         (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),
         (name = "feeds", description = "What to show"),
         (name = "posts", description = "Posts and their counters"),
+        (name = "persons", description = "Which ids are one person"),
         (name = "trends", description = "What rises against its own past"),
         (name = "queries", description = "What happened, by named queries"),
         (name = "operations", description = "How the platform is doing"),
@@ -134,7 +137,7 @@ fn post(path: &str, door: Door) -> Operation {
         body.description(Some("JSON, whatever the content type says; gzip, deflate, zstd and br allowed"))
             .content("application/json", content(RefOr::from(schema)))
     };
-    operation("ingest", path, door).request_body(Some(body.build())).build()
+    operation("ingest", path, door).request_body(Some(body.required(Some(Required::True)).build())).build()
 }
 
 /// One event in the query, as PostHog's SDKs send when they cannot post.
@@ -173,6 +176,7 @@ fn operation(id: &str, path: &str, door: Door) -> OperationBuilder {
         .response("401", problem())
         .response("403", problem())
         .response("413", problem())
+        .response("429", problem())
         .response("503", problem())
         .securities(Some(asked(Scope::EventsWrite)));
     if door.call() == Some(Call::CloudEvents) { operation.response("415", problem()) } else { operation }
@@ -270,10 +274,41 @@ impl Modify for Described {
             let RefOr::T(response) = response else { continue };
             response.description = match status.as_bytes() {
                 [b'2', ..] => "answered",
+                b"429" => "a write key or an address has asked too often: `Retry-After` says when it may again",
                 [b'4', ..] => "the request has to be changed: `code` and `detail` say how",
                 _ => "the same request may be sent again later",
             }
             .to_owned();
+        }
+    }
+}
+
+/// What an answer says where limits are set.
+struct Limited;
+
+impl Modify for Limited {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let header = |schema: Object, what: &str| {
+            RefOr::T(HeaderBuilder::new().schema(Some(schema)).description(Some(what)).build())
+        };
+        let text = || ObjectBuilder::new().schema_type(Type::String).build();
+        let items = openapi.paths.paths.values_mut();
+        let operations = items.flat_map(|item| [&mut item.get, &mut item.post]).flatten();
+        for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
+            let RefOr::T(response) = response else { continue };
+            if matches!(status.as_str(), "200" | "429") {
+                let policy = header(
+                    text(),
+                    "where limits are set, each of them: what it holds and in how many seconds it fills",
+                );
+                let state = header(text(), "what is left of each, and in how many seconds all of it is there again");
+                response.headers.extend([("RateLimit-Policy".to_owned(), policy), ("RateLimit".to_owned(), state)]);
+            }
+            if matches!(status.as_str(), "429" | "503") {
+                let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build();
+                let wait = header(seconds, "in how many seconds to send the same request again");
+                response.headers.insert("Retry-After".to_owned(), wait);
+            }
         }
     }
 }

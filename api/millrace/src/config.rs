@@ -2,6 +2,7 @@
 //! which win over the file.
 
 mod backend;
+mod limits;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,9 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use millrace_collector::is_mistyped;
+use millrace_http::LimitOptions;
 use serde::Deserialize;
 
 pub(crate) use self::backend::Backend;
+use self::limits::{LimitArgs, LimitFile};
 
 /// Partitions of every topic unless configured otherwise: enough for a laptop's cores, few enough to tick cheaply.
 const PARTITIONS: u32 = 4;
@@ -85,7 +88,8 @@ pub(crate) struct ConfigArgs {
     #[arg(long, env = "MILLRACE_LISTEN")]
     pub(crate) listen: Option<SocketAddr>,
     /// A TOML file with any of: data_dir, log, state, online, warehouse, catalog, listen, roles, clock, partitions, api_token,
-    /// retention_days, slate_retention_days, slate_sample_rate, backup_dir, spool_bytes, spool_dir, sources = [{ name, write_key }].
+    /// retention_days, slate_retention_days, slate_sample_rate, backup_dir, spool_bytes, spool_dir, sources = [{ name, write_key }],
+    /// limits = { the names of the flags about limits }.
     #[arg(long, env = "MILLRACE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Which roles this process runs [default: all].
@@ -125,6 +129,8 @@ pub(crate) struct ConfigArgs {
     /// than that [default: DATA_DIR/spool where the log is an engine].
     #[arg(long, value_name = "DIR", env = "MILLRACE_SPOOL_DIR")]
     pub(crate) spool_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// How long the log is kept.
@@ -167,6 +173,7 @@ struct FileConfig {
     spool_bytes: Option<u64>,
     spool_dir: Option<PathBuf>,
     sources: Vec<SourceConfig>,
+    limits: LimitFile,
 }
 
 /// Everything decided.
@@ -208,6 +215,8 @@ pub(crate) struct Config {
     pub(crate) spool_bytes: Option<u64>,
     /// Where the spool is, when that is not left to the default.
     pub(crate) spool_dir: Option<PathBuf>,
+    /// How often who may ask.
+    pub(crate) limits: LimitOptions,
 }
 
 impl StoreArgs {
@@ -286,6 +295,7 @@ impl Config {
             given.as_deref().or(file.as_deref())
         }
         let roles = args.roles.clone().or(file.roles);
+        let listen = args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
         let config = Config {
             data_dir: args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| PathBuf::from("data")),
             log: Backend::read("log", of(&args.stores.log, &file.log), LOGS)?,
@@ -293,7 +303,7 @@ impl Config {
             online: Backend::read("online", of(&args.stores.online, &file.online), ONLINE_STORES)?,
             warehouse: Backend::read("warehouse", of(&args.stores.warehouse, &file.warehouse), WAREHOUSES)?,
             catalog: Backend::read("catalog", of(&args.stores.catalog, &file.catalog), CATALOGS)?,
-            listen: args.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            listen,
             roles: roles
                 .map_or_else(|| [Role::Collector, Role::Pipelines, Role::Api].into(), |r| r.into_iter().collect()),
             clock: args.clock.or(file.clock).unwrap_or_default(),
@@ -306,6 +316,7 @@ impl Config {
             backup_dir: args.backup_dir.clone().or(file.backup_dir),
             spool_bytes: args.spool_bytes.or(file.spool_bytes),
             spool_dir: args.spool_dir.clone().or(file.spool_dir),
+            limits: file.limits.decide(&args.limits, listen.ip().is_loopback())?,
         };
         config.check()?;
         Ok(config)

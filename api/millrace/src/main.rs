@@ -5,6 +5,7 @@ mod assemble;
 mod catalog;
 mod commands;
 mod config;
+mod handles;
 mod jobs;
 mod keys;
 mod log;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("MILLRACE_LOG").unwrap_or_else(|_| EnvFilter::new(QUIET));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    handles::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("millrace-http").build();
     let outcome = match runtime {
         Ok(runtime) => {

@@ -24,6 +24,7 @@ use crate::commands::backup::live::LiveBackup;
 use crate::commands::backup::take::{Quiesce, Source, Still};
 use crate::commands::local::LocalDoor;
 use crate::config::{Backend, ClockMode, Config, ConfigArgs, Role};
+use crate::handles;
 use crate::jobs::Jobs;
 use crate::online::{self, Online};
 use crate::retention::{self, Trimmer};
@@ -142,6 +143,7 @@ impl Platform {
             )),
             metrics: crate::metrics::source(collector.clone(), slates.clone(), status.clone()),
             access: Access { api_token: config.api_token.clone(), admin_token, is_open: is_open.clone() },
+            limits: config.limits.clone(),
         };
         let quiet = assemble::flush_when_quiet(collector.clone(), stores.embedded.clone());
         let mut helpers = vec![
@@ -157,7 +159,8 @@ impl Platform {
 
     /// Serves until `stop`, then stops producers before consumers.
     pub(crate) async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send) {
-        serve(self.api.clone(), listener, ServeOptions::default(), stop).await;
+        let options = ServeOptions::for_connections(handles::for_connections());
+        serve(self.api.clone(), listener, options, stop).await;
         self.stop().await;
     }
 

@@ -109,7 +109,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("deltalake", &[]),
     ("parquet", &[DELTA]),
     ("object_store", &[DELTA, OBJECTS]),
-    ("rustix", &[DELTA, FAILPOINTS, SPOOL]),
+    ("rustix", &[BINARY, DELTA, FAILPOINTS, SPOOL]),
     ("quick-xml", &[SIMULATOR]),
     ("zstd", &[BINARY]),
     ("clickhouse", &[CLICKHOUSE]),

@@ -107,15 +107,22 @@ fn gzip(body: &[u8]) -> Bytes {
     Bytes::from(encoder.finish().expect("memory takes everything"))
 }
 
+fn request(body: Bytes) -> Request {
+    let authorization = Some(format!("Basic {}", STANDARD.encode(format!("{}:", key(7)))));
+    Request { authorization, body, ..Request::default() }
+}
+
 fn run(bencher: Bencher<'_, '_>, call: Call, body: Bytes, events: usize) {
+    ask(bencher, call, request(body), events);
+}
+
+fn ask(bencher: Bencher<'_, '_>, call: Call, request: Request, events: usize) {
     let collector = collector();
     let runtime =
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers needs nothing");
-    let authorization = Some(format!("Basic {}", STANDARD.encode(format!("{}:", key(7)))));
     bencher.counter(ItemsCount::new(events)).bench(|| {
-        let request = Request { authorization: authorization.clone(), body: body.clone(), ..Request::default() };
-        let accepted = runtime.block_on(collector.collect(call, request)).expect("the body is good");
-        assert_eq!(accepted.accepted as usize, events);
+        let judged = runtime.block_on(collector.judge(call, request.clone())).expect("the body is good");
+        assert_eq!(judged.accepted.accepted as usize, events);
     });
 }
 
@@ -147,4 +154,78 @@ fn batch_of_100_custom_events(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn single_like(bencher: Bencher<'_, '_>) {
     run(bencher, Call::Track, Bytes::from(liked(7)), 1);
+}
+
+/// What `posthog-python` sends; `newer` is its protocol that is answered event by event.
+fn captured(events: usize, newer: bool) -> Bytes {
+    let event = |nth: usize| {
+        let uuid = format!("0199a1b2-c3d4-7e5f-8a9b-{nth:012}");
+        let (beside, lib) = match newer {
+            true => (r#""options":{},"session_id":"0199-s","#, ""),
+            false => ("", r#","$lib":"posthog-python","$lib_version":"7.91.1","$session_id":"0199-s""#),
+        };
+        format!(
+            r#"{{"event":"post_liked","uuid":"{uuid}","distinct_id":"user-{}",{beside}"timestamp":"2026-01-01T00:00:{:02}.123456+00:00","properties":{{"post_id":"post-{nth}","$python_version":"3.13.1","$os":"Linux","$is_server":true{lib}}}}}"#,
+            nth % 97,
+            nth % 60,
+        )
+    };
+    let events: Vec<String> = (0..events).map(event).collect();
+    Bytes::from(format!(r#"{{"api_key":"wk_web","batch":[{}],"historical_migration":false}}"#, events.join(",")))
+}
+
+/// One as the SDK for JavaScript sends it.
+fn cloud_event(nth: usize) -> String {
+    format!(
+        r#"{{"id":"0199a1b2-c3d4-7e5f-8a9b-{nth:012}","time":"2026-01-01T00:00:{:02}.123Z","type":"post_liked","source":"https://shop.example/web","specversion":"1.0","datacontenttype":"application/json","userid":"user-{}","data":{{"post_id":"post-{nth}","slate":"s-{nth}","position":{}}}}}"#,
+        nth % 60,
+        nth % 97,
+        nth % 20,
+    )
+}
+
+#[divan::bench]
+fn our_own_batch_of_100_likes(bencher: Bencher<'_, '_>) {
+    run(bencher, Call::Events, batch(100, liked), 100);
+}
+
+#[divan::bench]
+fn posthog_batch_of_100_likes(bencher: Bencher<'_, '_>) {
+    run(bencher, Call::Capture, captured(100, false), 100);
+}
+
+#[divan::bench]
+fn posthog_batch_of_100_likes_answered_one_by_one(bencher: Bencher<'_, '_>) {
+    let request = Request { sdk: Some("posthog-python/7.91.1".to_owned()), ..request(captured(100, true)) };
+    ask(bencher, Call::Analytics, request, 100);
+}
+
+#[divan::bench]
+fn single_cloud_event(bencher: Bencher<'_, '_>) {
+    let content_type = Some("application/cloudevents+json; charset=utf-8".to_owned());
+    ask(bencher, Call::CloudEvents, Request { content_type, ..request(Bytes::from(cloud_event(7))) }, 1);
+}
+
+#[divan::bench]
+fn single_cloud_event_in_headers(bencher: Bencher<'_, '_>) {
+    let attributes = [
+        ("id", "0199a1b2-c3d4-7e5f-8a9b-000000000007"),
+        ("time", "2026-01-01T00:00:07.123Z"),
+        ("type", "post_liked"),
+        ("source", "https://shop.example/web"),
+        ("specversion", "1.0"),
+        ("userid", "user-7"),
+    ];
+    let attributes = attributes.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).to_vec();
+    let body = Bytes::from_static(br#"{"post_id":"post-7","slate":"s-7","position":7}"#);
+    let content_type = Some("application/json; charset=utf-8".to_owned());
+    ask(bencher, Call::CloudEvents, Request { content_type, attributes, ..request(body) }, 1);
+}
+
+#[divan::bench]
+fn batch_of_100_cloud_events(bencher: Bencher<'_, '_>) {
+    let events: Vec<String> = (0..100).map(cloud_event).collect();
+    let content_type = Some("application/cloudevents-batch+json".to_owned());
+    let body = Bytes::from(format!("[{}]", events.join(",")));
+    ask(bencher, Call::CloudEvents, Request { content_type, ..request(body) }, 100);
 }

@@ -104,13 +104,13 @@ impl Keys {
                 "no write key: send it as the user name of HTTP Basic, or in the body as `writeKey`, with PostHog's SDKs as `api_key`",
             ));
         };
-        if is_secret(key) && !self.accept_any_key {
-            return Err(Refusal::new(
+        match self.allow(key, Scope::EventsWrite) {
+            Ok(_) if is_secret(key) => Err(Refusal::new(
                 Code::InvalidWriteKey,
                 "a secret key is sent in the header `Authorization`, never in a body",
-            ));
+            )),
+            allowed => self.named(allowed),
         }
-        self.find(key)
     }
 
     /// The source of what comes without a key, from clients that have no place for one: only for development.

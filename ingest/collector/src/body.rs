@@ -64,10 +64,14 @@ fn unpackable() -> Refusal {
     Refusal::new(Code::InvalidEncoding, "the body is not compressed as its content encoding or its first bytes say")
 }
 
+/// What editors and shells of one maker put before UTF-8. No part of the JSON, and whoever sends it does not see it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The body as text.
 pub(crate) fn text(body: &[u8]) -> Result<&str, Refusal> {
     let text = simdutf8::basic::from_utf8(body)
         .map_err(|_| Refusal::new(Code::InvalidUtf8, "the body is not UTF-8: encode it as UTF-8 JSON"))?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if text.trim_ascii().is_empty() {
         return Err(Refusal::new(Code::EmptyBody, "the body is empty: send a JSON object"));
     }
@@ -108,7 +112,8 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
+/// Passes over a text whose first quote was taken, its last one included.
+pub(crate) fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => return,

@@ -11,7 +11,7 @@ use millrace_log::Append;
 
 use crate::Call;
 use crate::body::is_deeper_than;
-use crate::bounds::{Bounds, EVENT_NAME_BYTES_MAX};
+use crate::bounds::{Bounds, EVENT_NAME_BYTES_MAX, KEYS_MAX, NUMBER_BYTES_MAX};
 use crate::cloudevents;
 use crate::encode::{DeadLetterRef, EnvelopeRef, Message as _};
 use crate::json::{Fields, Pairs, Raw, merge};
@@ -19,6 +19,7 @@ use crate::posthog::{self, Captured, Sdk};
 use crate::properties::{Typed, typed};
 use crate::refusal::{Reason, Rejection};
 use crate::robots::is_robot;
+use crate::shape::{has_longer_number_than, has_more_keys_than};
 use crate::time::{Stamps, time};
 use crate::verdict::Verdicts;
 
@@ -154,10 +155,7 @@ impl Records<'_> {
             let detail = format!("an event must be at most {event_bytes_max} bytes, the context of its batch included");
             return Err(Rejection::new(Reason::EventTooLarge, detail));
         }
-        if is_deeper_than(event, depth_max) {
-            return Err(Rejection::new(Reason::TooDeep, format!("an event may nest at most {depth_max} levels")));
-        }
-        Ok(())
+        check_shape(event, depth_max)
     }
 
     fn accept(&mut self, kind: Kind, fields: &Fields<'_>, shared: &Shared<'_>) -> Result<(), Rejection> {
@@ -260,6 +258,21 @@ impl Records<'_> {
         _ = write!(id, "api-{door}{dash}{:x}-{nth:x}", self.stamps.received);
         id
     }
+}
+
+/// What a reader of the log need not be afraid of in some JSON.
+pub(crate) fn check_shape(json: &str, depth_max: usize) -> Result<(), Rejection> {
+    if is_deeper_than(json, depth_max) {
+        return Err(Rejection::new(Reason::TooDeep, format!("an event may nest at most {depth_max} levels")));
+    }
+    if has_more_keys_than(json, KEYS_MAX) {
+        return Err(Rejection::new(Reason::TooManyKeys, format!("an event may have at most {KEYS_MAX} keys")));
+    }
+    if has_longer_number_than(json, NUMBER_BYTES_MAX) {
+        let detail = format!("a number may have at most {NUMBER_BYTES_MAX} characters: send a longer one as a text");
+        return Err(Rejection::new(Reason::NumberTooLong, detail));
+    }
+    Ok(())
 }
 
 pub(crate) fn check_object(event: &str) -> Result<(), Rejection> {

@@ -14,6 +14,7 @@ mod cloudevents;
 mod counters;
 mod encode;
 mod event;
+mod gate;
 mod json;
 mod key;
 mod last_use;
@@ -22,6 +23,7 @@ mod properties;
 mod refusal;
 mod robots;
 mod scope;
+mod shape;
 mod time;
 mod verdict;
 
@@ -36,9 +38,10 @@ use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
 pub use auth::{DEV_SOURCE, Denied, Key};
 pub use bounds::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
-    EVENTS_PER_BATCH_MAX, MERGED_BYTES_MAX, OFFSET_MS_MAX, TAGS_MAX,
+    EVENTS_PER_BATCH_MAX, KEYS_MAX, MERGED_BYTES_MAX, NUMBER_BYTES_MAX, OFFSET_MS_MAX, TAGS_MAX,
 };
 pub use counters::CollectorCounters;
+pub use gate::Gate;
 pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
 pub use last_use::{CoarseClock, LastUse};
 pub use refusal::{Reason, Refusal, RefusalKind};
@@ -52,6 +55,7 @@ use cloudevents::Mode;
 use counters::Counters;
 use encode::{EnvelopeRef, Message as _};
 use event::{Records, Shared};
+use gate::Open;
 use json::{BatchBody, Events, Fields};
 use posthog::{CaptureBody, Sdk};
 use refusal::Code;
@@ -130,6 +134,11 @@ impl Call {
             Call::Analytics => "analytics",
             Call::CloudEvents => "cloudevents",
         }
+    }
+
+    /// The content type of its body, where one event is one.
+    pub const fn media_type(self) -> &'static str {
+        if matches!(self, Call::CloudEvents) { "application/cloudevents+json" } else { "application/json" }
     }
 
     /// What a call that comes alone is; `None` for what may hold several, or in a form of its own.
@@ -296,7 +305,15 @@ impl Collector {
     /// # Errors
     /// As [`Self::collect`].
     pub async fn judge(&self, call: Call, request: Request) -> Result<Judged, Refusal> {
-        let answer = self.try_judge(call, request).await;
+        self.judge_through(call, request, &Open).await
+    }
+
+    /// The same where a gate decides who may send.
+    ///
+    /// # Errors
+    /// As [`Self::collect`], and when the gate refuses: then nothing of the request is in the log.
+    pub async fn judge_through(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Judged, Refusal> {
+        let answer = self.try_judge(call, request, gate).await;
         if let Err(refusal) = &answer {
             self.counters.refused(refusal);
         }
@@ -392,8 +409,8 @@ impl Collector {
         self.counters.read()
     }
 
-    async fn try_judge(&self, call: Call, request: Request) -> Result<Judged, Refusal> {
-        let Prepared { appends, accepted, rejected, verdicts, bytes } = self.prepare(call, request)?;
+    async fn try_judge(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Judged, Refusal> {
+        let Prepared { appends, accepted, rejected, verdicts, bytes } = self.prepare(call, request, gate)?;
         if !appends.is_empty() {
             reach("collector-prepared");
             self.append(appends).await?;
@@ -428,9 +445,10 @@ impl Collector {
         unavailable()
     }
 
-    fn prepare(&self, call: Call, request: Request) -> Result<Prepared, Refusal> {
+    fn prepare(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Prepared, Refusal> {
         let keys = self.keys();
         let source = source_of(call, &request, &keys)?;
+        source.map_or(Ok(()), |source| gate.knock(source))?;
         let Request { sent_at_us, from_crawler, .. } = request;
         let asked = Asked { call, keys: &keys, source, sent_at_us, from_crawler };
         let mode = match call {
@@ -445,6 +463,7 @@ impl Collector {
             (None, Call::Analytics, _) => self.analytics(body::text(&body)?, request.sdk.as_deref(), &asked)?,
             (None, ..) => self.batch(body::text(&body)?, &asked)?,
         };
+        gate.admit(records.source, count(records.pending.len()))?;
         let accepted = count(records.accepted());
         let (appends, rejected, verdicts) = records.into_parts();
         Ok(Prepared { appends, accepted, rejected, verdicts, bytes: body.len() })
@@ -586,8 +605,14 @@ impl Collector {
     }
 
     fn check_batch(&self, body: &BatchBody<'_>, events: &[&str]) -> Result<(), Refusal> {
-        let Bounds { merged_bytes_max, .. } = self.bounds;
+        let Bounds { merged_bytes_max, depth_max, .. } = self.bounds;
         self.check_count(events.len())?;
+        if let Some(context) = body.context {
+            // It is a level below the event that it becomes a part of.
+            let depth_max = depth_max.saturating_sub(1);
+            event::check_shape(context.as_str(), depth_max)
+                .map_err(|rejection| Refusal::new(Code::InvalidBatch, format!("`context`: {}", rejection.detail)))?;
+        }
         let context_bytes = body.context.map_or(0, |context| context.as_str().len());
         if context_bytes.saturating_mul(events.len()) > merged_bytes_max {
             let message = format!(

@@ -54,6 +54,10 @@ codes! {
         MissingTimestamp = "missing_timestamp",
         /// The event nests too deeply.
         TooDeep = "too_deep",
+        /// The event has too many keys.
+        TooManyKeys = "too_many_keys",
+        /// A number of the event is written with too many digits.
+        NumberTooLong = "number_too_long",
         /// The event is too large.
         EventTooLarge = "event_too_large",
         /// The post has too many tags.
@@ -84,6 +88,7 @@ codes! {
         BatchTooLarge = "batch_too_large",
         EventTooLarge = "event_too_large",
         TooManyEvents = "too_many_events",
+        RateLimited = "rate_limited",
         Unavailable = "unavailable",
     }
 }
@@ -104,6 +109,8 @@ pub enum RefusalKind {
     TooLarge,
     /// Send it in another form: the door does not know this one.
     Unsupported,
+    /// Send less in the same time, and this request again later.
+    Limited,
     /// Repeat the same request later.
     Unavailable,
 }
@@ -128,6 +135,11 @@ impl Refusal {
         let retry_after_s = (kind == RefusalKind::Unavailable).then_some(RETRY_AFTER_S);
         Self { kind, code: code.as_str(), message: message.into(), retry_after_s }
     }
+
+    /// Of one who has sent too much of late.
+    pub fn limited(message: impl Into<String>, retry_after_s: u32) -> Self {
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(Code::RateLimited, message) }
+    }
 }
 
 const fn kind_of(code: Code) -> RefusalKind {
@@ -136,6 +148,7 @@ const fn kind_of(code: Code) -> RefusalKind {
         Code::InsufficientScope => RefusalKind::Forbidden,
         Code::BodyTooLarge | Code::BatchTooLarge | Code::EventTooLarge | Code::TooManyEvents => RefusalKind::TooLarge,
         Code::UnsupportedMediaType => RefusalKind::Unsupported,
+        Code::RateLimited => RefusalKind::Limited,
         Code::Unavailable => RefusalKind::Unavailable,
         Code::EmptyBody
         | Code::UnsupportedEncoding

@@ -216,6 +216,24 @@ fn a_bad_event_is_refused_alone() {
 }
 
 #[test]
+fn keys_and_digits_have_bounds_too() {
+    let keys = |n: usize| (0..n).map(|n| format!(r#""k{n}":{n}"#)).collect::<Vec<_>>().join(",");
+    // `type`, `userId` and `traits` are three of them.
+    let event = |n: usize| format!(r#"{{"type":"identify","userId":"u","traits":{{{}}}}}"#, keys(n));
+    check(&event(KEYS_MAX - 3), None);
+    check(&event(KEYS_MAX - 2), Some(Reason::TooManyKeys));
+    let event = |n: usize| format!(r#"{{"type":"identify","userId":"u","traits":{{"n":{}}}}}"#, "7".repeat(n));
+    check(&event(NUMBER_BYTES_MAX), None);
+    check(&event(NUMBER_BYTES_MAX + 1), Some(Reason::NumberTooLong));
+    // What a batch adds to its events is bounded in the same way, before it is added.
+    let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    for context in [format!(r#"{{"x":{}}}"#, deep(DEPTH_MAX)), format!("{{{}}}", keys(KEYS_MAX + 1))] {
+        let body = format!(r#"{{"batch":[],"context":{context}}}"#);
+        refused(Call::Batch, body, RefusalKind::Malformed, "invalid_batch");
+    }
+}
+
+#[test]
 fn deep_nesting_that_fits_one_event_costs_only_that_event() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     check(&deep, Some(Reason::NotAnObject));
@@ -273,14 +291,14 @@ fn a_refusal_does_not_quote_the_body() {
 
 #[test]
 fn contexts_with_many_keys_are_merged() {
-    let keys = |prefix: char| (0..1_500).map(|n| format!("\"{prefix}{n}\":1")).collect::<Vec<_>>().join(",");
+    let keys = |prefix: char| (0..KEYS_MAX - 10).map(|n| format!("\"{prefix}{n}\":1")).collect::<Vec<_>>().join(",");
     let event = format!(r#"{{"type":"identify","userId":"u","context":{{{}}}}}"#, keys('a'));
     let door = Door::new();
     let body = format!(r#"{{"context":{{{}}},"batch":[{}]}}"#, keys('b'), vec![event; 30].join(","));
     assert_eq!(door.send(Call::Batch, body), Ok(Accepted { accepted: 30, rejected: 0 }));
     let context = door.envelopes().remove(0).personal.unwrap().context;
     let merged: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&context).unwrap();
-    assert_eq!(merged.len(), 3_000);
+    assert_eq!(merged.len(), 2 * (KEYS_MAX - 10));
 }
 
 #[test]
@@ -663,6 +681,31 @@ fn json() -> impl Strategy<Value = String> {
             }),
         ]
     })
+}
+
+#[test]
+fn only_a_write_key_is_known() {
+    let door = Door::new();
+    assert!(door.collector.knows("wk"));
+    for unknown in ["", "w", "wkk", "wk "] {
+        assert!(!door.collector.knows(unknown), "{unknown:?}");
+    }
+}
+
+#[test]
+fn every_call_has_a_name_of_its_own_and_its_letters_carry_it() {
+    let names: std::collections::HashSet<&str> = Call::ALL.iter().map(|call| call.name()).collect();
+    assert_eq!(names.len(), Call::ALL.len());
+    for call in [Call::Track, Call::Alias] {
+        let door = Door::new();
+        assert_eq!(door.send(call, "{}"), Ok(Accepted { accepted: 0, rejected: 1 }));
+        assert_eq!(door.letters()[0].door, call.name());
+    }
+    for call in [Call::Batch, Call::Events, Call::Capture, Call::Analytics] {
+        let door = Door::new();
+        assert_eq!(door.send(call, r#"{"batch":[{}]}"#), Ok(Accepted { accepted: 0, rejected: 1 }));
+        assert_eq!(door.letters()[0].door, call.name());
+    }
 }
 
 fn call() -> impl Strategy<Value = Call> {

@@ -31,6 +31,7 @@ pub(crate) struct LogParams {
     #[param(value_type = Option<u32>)]
     partition: Option<String>,
     /// `start`, `end` or an offset; `start` when absent.
+    #[param(pattern = "^(start|end|[0-9]{1,18})$")]
     from: Option<String>,
     /// How many records, 1 to 1000; 20 when absent.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]

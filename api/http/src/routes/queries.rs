@@ -70,8 +70,7 @@ pub(crate) struct QueryParam {
     /// What it says.
     doc: &'static str,
     required: bool,
-    /// What it is when it is not sent; null: nothing.
-    #[schema(value_type = Option<String>)]
+    /// What it is when it is not sent: text, a number, or null for nothing.
     default: serde_json::Value,
     /// The only values it may have.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -94,7 +93,6 @@ pub(crate) struct QueryAnswer {
     name: String,
     columns: Vec<QueryColumn>,
     /// Each has one value for each column.
-    #[schema(value_type = Vec<Vec<Object>>)]
     rows: Vec<Vec<serde_json::Value>>,
     /// The log time up to which this answer is complete; null before anything was archived.
     as_of: Option<String>,
@@ -148,7 +146,7 @@ fn param(param: &'static Param) -> QueryParam {
 #[utoipa::path(get, path = "/v1/queries/{name}", tag = "queries",
     params(
         ("name" = String, Path, description = "Its name, see /v1/queries"),
-        ("format" = Option<Format>, Query, description = "How to answer; json when absent"),
+        ("format" = inline(Option<Format>), Query, description = "How to answer; json when absent"),
     ), responses(
     (status = 200, content(
         (QueryAnswer = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"),

@@ -19,6 +19,7 @@ use crate::error::{ApiError, Problem};
 #[into_params(parameter_in = Query)]
 pub(crate) struct TrendParams {
     /// `5m`, `1h` or `24h`; an hour when absent.
+    #[param(pattern = "^(5m|1h|24h)$")]
     window: Option<String>,
     /// How many items, 1 to 100; 20 when absent.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]

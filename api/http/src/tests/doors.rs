@@ -210,8 +210,82 @@ async fn without_keys_a_cloud_event_needs_none() {
     let harness = Harness::for_anybody();
     let event = r#"{"specversion":"1.0","id":"1","source":"/s","type":"paid","userid":"ann"}"#;
     assert_eq!(post(&harness, "/v1/cloudevents", &[STRUCTURED], event).await.status, 200);
-    assert_eq!(post(&harness, "/v1/cloudevents", &[STRUCTURED, BEARER], event).await.status, 200);
+    assert_eq!(
+        post(&harness, "/v1/cloudevents", &[STRUCTURED, ("authorization", "Bearer any")], event).await.status,
+        200
+    );
     assert!(envelopes(&harness).iter().all(|envelope| envelope.source == millrace_collector::DEV_SOURCE));
     let track = post(&harness, "/v1/track", &[], r#"{"event":"a","userId":"ann"}"#).await;
     track.check_problem(401, "missing_write_key");
+}
+
+#[tokio::test]
+async fn analytics_js_is_told_to_come_back_here() {
+    let harness = Harness::new();
+    let ask = |path: &str, headers: &[(&str, &str)]| {
+        let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
+        request.body(Body::empty()).unwrap()
+    };
+    let path = "/v1/projects/wk/settings";
+    let page = ("origin", "https://shop.example");
+    let answer = harness.send(ask(path, &[("host", "events.example:8080"), page])).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(answer.header("cache-control"), "private, max-age=60");
+    let settings = answer.json();
+    let segment = &settings["integrations"]["Segment.io"];
+    assert_eq!((&segment["apiKey"], &segment["apiHost"]), (&json!("wk"), &json!("events.example:8080/v1")));
+    assert_eq!(segment["protocol"], "http");
+    assert_eq!(settings["integrations"].as_object().unwrap().len(), 1, "a second one would be loaded from elsewhere");
+
+    let behind = [("host", "events.example"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil.example")];
+    let answer = harness.send(ask("/v1/projects/%77k/settings/", &behind)).await;
+    let segment = &answer.json()["integrations"]["Segment.io"];
+    assert_eq!((&segment["apiHost"], &segment["protocol"]), (&json!("events.example/v1"), &json!("https")));
+
+    for unknown in ["/v1/projects/other/settings", "/v1/projects/%ff/settings"] {
+        let answer = harness.send(ask(unknown, &[("host", "a"), page])).await;
+        answer.check_problem(404, "unknown_write_key");
+        assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example");
+    }
+    harness.send(ask(path, &[])).await.check_problem(400, "invalid_host");
+    harness.send(ask(path, &[("host", "evil.example/x")])).await.check_problem(400, "invalid_host");
+    let posted = Request::post(path).body(Body::empty()).unwrap();
+    let answer = harness.send(posted).await;
+    answer.check_problem(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), "GET, OPTIONS");
+    let asked = Request::options(path).header("origin", "https://shop.example").body(Body::empty()).unwrap();
+    assert_eq!(harness.send(asked).await.status, 204);
+    let dev = Harness::for_anybody().send(ask("/v1/projects/anything/settings", &[("host", "127.0.0.1:1")])).await;
+    assert_eq!(dev.json()["integrations"]["Segment.io"]["apiKey"], "anything");
+}
+
+#[tokio::test]
+async fn posthog_may_send_in_the_query() {
+    let harness = Harness::new();
+    let event = r#"{"event":"paid","distinct_id":"ann","uuid":"u","properties":{}}"#;
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, event);
+    let escaped = "%7B%22event%22%3A%22paid%22%2C%22distinct_id%22%3A%22ann%22%2C%22uuid%22%3A%22u%22%7D";
+    for path in [
+        format!("/e/?data={}&token=wk&ver=1", base64.replace('=', "%3D").replace('+', "%2B")),
+        format!("/capture?ip=1&compression=base64&api_key=wk&data={base64}"),
+        format!("/i/v0/e/?_=1767225600000&token=wk&data={escaped}"),
+    ] {
+        let answer = harness.get(&path).await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, r#"{"status":1}"#), "{path}");
+    }
+    let envelopes = envelopes(&harness);
+    assert_eq!(envelopes.len(), 3);
+    assert!(envelopes.iter().all(|e| (&e.event[..], &e.user_id[..], &e.message_id[..]) == ("paid", "ann", "u")));
+
+    harness.get(&format!("/e?data={base64}")).await.check_problem(401, "missing_write_key");
+    harness.get(&format!("/e?data={base64}&token=other")).await.check_problem(401, "invalid_write_key");
+    harness.get("/e?token=wk").await.check_problem(400, "empty_body");
+    harness.get("/e?token=wk&data=***").await.check_problem(400, "invalid_encoding");
+    assert_eq!(harness.get("/s/?token=wk").await.status, 200);
+    let answer = post(&harness, "/e?token=wk", &[], event).await;
+    assert_eq!(answer.status, 200, "a key may stand in the query of a POST, too");
+    let answer = harness.send(Request::put("/e").body(Body::empty()).unwrap()).await;
+    answer.check_problem(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), "GET, POST, OPTIONS");
 }

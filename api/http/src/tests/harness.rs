@@ -17,8 +17,8 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use crate::{
-    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LogPartition, Readiness, SlateSink, StatusReport,
-    StatusSource, Verification, Verifier,
+    Access, Api, ApiState, Backup, BackupTaker, JobPartition, LimitOptions, LogPartition, Readiness, SlateSink,
+    StatusReport, StatusSource, Verification, Verifier,
 };
 
 /// 2026-01-01.
@@ -137,23 +137,26 @@ impl Harness {
     }
 
     pub(crate) fn with_token(api_token: Option<&str>) -> Self {
-        Self::with(api_token, false)
+        Self::with(api_token, false, LimitOptions::default())
     }
 
     /// A surface for development, where any write key is taken.
     pub(crate) fn for_anybody() -> Self {
-        Self::with(None, true)
+        Self::with(None, true, LimitOptions::default())
     }
 
-    fn with(api_token: Option<&str>, accept_any_key: bool) -> Self {
+    pub(crate) fn with_limits(limits: LimitOptions) -> Self {
+        Self::with(None, false, limits)
+    }
+
+    fn with(api_token: Option<&str>, accept_any_key: bool, limits: LimitOptions) -> Self {
         let log = ToyLog::new(PARTITIONS);
         let store = ToyStore::new();
         let process = Arc::new(Process::default());
-        let options = CollectorOptions {
-            keys: std::iter::once(Key::write("web", "wk")).chain(Scope::ALL.map(secret)).collect(),
-            accept_any_key,
-            ..CollectorOptions::default()
-        };
+        let known = std::iter::once(Key::write("web", "wk")).chain(Scope::ALL.map(secret));
+        // Any key is taken where there is none.
+        let keys = known.filter(|_| !accept_any_key).collect();
+        let options = CollectorOptions { keys, accept_any_key, ..CollectorOptions::default() };
         let ranker = Ranker::new(Arc::new(store.clone()), PARTITIONS, RankerOptions::default());
         let api = Api::new(ApiState {
             collector: Arc::new(Collector::new(Arc::new(log.clone()), Arc::new(Still), options)),
@@ -172,6 +175,7 @@ impl Harness {
                 admin_token: ADMIN_TOKEN.to_owned(),
                 is_open: Arc::new(api_token.is_none().into()),
             },
+            limits,
         });
         Self { api, log, process, store, writes: 0 }
     }
@@ -263,6 +267,6 @@ impl Answer {
         assert!(text("instance").starts_with("req_") && !text("title").is_empty());
         assert!(!text("detail").is_empty() && text("detail") == text("message") && text("message") == text("error"));
         let retry_after = self.header("retry-after");
-        assert_eq!(status == 503, retry_after.parse::<u32>().is_ok_and(|s| s > 0), "{retry_after:?}");
+        assert_eq!(matches!(status, 429 | 503), retry_after.parse::<u32>().is_ok_and(|s| s > 0), "{retry_after:?}");
     }
 }

@@ -1,8 +1,12 @@
-use axum::http::StatusCode;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use bytes::Bytes;
 use futures::future::join_all;
 
 use super::harness::{Harness, Mood};
-use crate::READS_IN_FLIGHT_MAX;
+use crate::{INGEST_IN_FLIGHT_MAX, READS_IN_FLIGHT_MAX};
 
 #[tokio::test]
 async fn a_panic_is_an_answer() {
@@ -24,4 +28,19 @@ async fn too_many_at_once_are_told_to_come_back_and_nobody_waits_for_ever() {
     stuck.iter().for_each(|answer| answer.check_problem(503, "timed_out"));
     *harness.process.mood.lock().unwrap() = Mood::Fine;
     assert_eq!(harness.get("/v1/status").await.status, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_place_left_a_body_is_not_even_read() {
+    let harness = Harness::new();
+    let held: Vec<_> = (0..INGEST_IN_FLIGHT_MAX).map(|_| harness.api.enter_ingest().unwrap()).collect();
+    let (sender, body) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
+    let request = Request::post("/v1/track").header("content-length", "9").body(Body::from_stream(body)).unwrap();
+    // The body has not come and never will: the answer does not wait for it.
+    harness.send(request).await.check_problem(503, "overloaded");
+    assert!(!sender.is_closed(), "what comes is thrown away beside the answer, so that the client reads why");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(sender.is_closed(), "but not for ever");
+    drop(held);
+    assert_eq!(harness.post("/v1/track", r#"{"event":"x","userId":"ann"}"#).await.status, StatusCode::OK);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
+use millrace_collector::Call;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
@@ -270,13 +271,13 @@ struct Verification {
 
 #[async_trait]
 impl Door for Client {
-    async fn batch(&self, body: Bytes) -> Answer {
+    async fn send(&self, call: Call, body: Bytes) -> Answer {
         let key = self.write_key.as_deref().unwrap_or_default();
         let request = self
             .http
-            .post(format!("{}/v1/batch", self.base))
+            .post(format!("{}{}", self.base, millrace_http::path_of(call)))
             .basic_auth(key, Some(""))
-            .header("content-type", "application/json")
+            .header("content-type", call.media_type())
             .body(body);
         let answer = match request.send().await {
             Ok(answer) => answer,

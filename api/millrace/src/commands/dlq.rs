@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use millrace_collector::Call;
 use millrace_events::Topic;
 use serde::Deserialize;
 use serde_json::Value;
@@ -170,9 +171,9 @@ async fn show(records: &dyn Records, id: &str) -> anyhow::Result<ExitCode> {
 
 async fn replay(records: &dyn Records, door: &dyn Door, id: &str) -> anyhow::Result<ExitCode> {
     let Some(letter) = find(records, id).await? else { return missing(id) };
+    let event = event_of(&letter).with_context(|| format!("cannot replay {id}"))?;
     let call = call_of(&letter).with_context(|| format!("cannot replay {id}"))?;
-    let body = [b"{\"batch\":[", call.as_bytes(), b"]}"].concat();
-    match door.batch(Bytes::from(body)).await {
+    match door.send(call, body_of(call, &event)).await {
         Answer::Taken { rejected: 0 } => {
             say(&format!(
                 "{id} was accepted; if an event with its message id was accepted before, it counts as that one"
@@ -194,8 +195,30 @@ async fn replay(records: &dyn Records, door: &dyn Door, id: &str) -> anyhow::Res
     }
 }
 
-/// The call in a letter, if it is all there, with its numbers as they were written.
-fn call_of(letter: &Letter) -> anyhow::Result<String> {
+/// The call by which the event of a letter came in. Older letters do not say: most came in a batch of Segment's.
+fn call_of(letter: &Letter) -> anyhow::Result<Call> {
+    let door = letter.text("door");
+    if door.is_empty() {
+        return Ok(Call::Batch);
+    }
+    let call = Call::ALL.into_iter().find(|call| call.name() == door);
+    call.with_context(|| format!("it came in by a call {door:?} that this version does not know"))
+}
+
+/// The body that is one event, as its call takes it.
+fn body_of(call: Call, event: &str) -> Bytes {
+    match call {
+        Call::Batch | Call::Events | Call::Capture | Call::Analytics => {
+            Bytes::from([b"{\"batch\":[", event.as_bytes(), b"]}"].concat())
+        }
+        Call::Track | Call::Identify | Call::Page | Call::Screen | Call::Group | Call::Alias | Call::CloudEvents => {
+            Bytes::copy_from_slice(event.as_bytes())
+        }
+    }
+}
+
+/// The event in a letter, if it is all there, with its numbers as they were written.
+fn event_of(letter: &Letter) -> anyhow::Result<String> {
     #[derive(Deserialize)]
     struct Held {
         #[serde(default)]
@@ -207,9 +230,9 @@ fn call_of(letter: &Letter) -> anyhow::Result<String> {
         bail!("the event was too large to be kept whole");
     }
     match held.payload {
-        Some(call) if call.get().starts_with('{') => Ok(call.get().to_owned()),
+        Some(event) if event.get().starts_with('{') => Ok(event.get().to_owned()),
         _ => bail!(
-            "it holds no call but something that {:?} could not read: correct the cause and send the event again",
+            "it holds no event but something that {:?} could not read: correct the cause and send the event again",
             letter.text("by")
         ),
     }

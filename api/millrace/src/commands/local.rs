@@ -75,9 +75,14 @@ pub(crate) struct LocalDoor {
 
 #[async_trait]
 impl Door for LocalDoor {
-    async fn batch(&self, body: Bytes) -> Answer {
-        let request = Request { authorization: Some(self.authorization.clone()), body, ..Request::default() };
-        match self.collector.collect(Call::Batch, request).await {
+    async fn send(&self, call: Call, body: Bytes) -> Answer {
+        let request = Request {
+            authorization: Some(self.authorization.clone()),
+            content_type: Some(call.media_type().to_owned()),
+            body,
+            ..Request::default()
+        };
+        match self.collector.collect(call, request).await {
             Ok(accepted) => Answer::Taken { rejected: accepted.rejected.into() },
             Err(refusal) if refusal.kind == RefusalKind::Unavailable => {
                 let after = refusal.retry_after_s.map(|s| std::time::Duration::from_secs(s.into()));

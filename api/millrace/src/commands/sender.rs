@@ -13,6 +13,7 @@ use anyhow::{Context, anyhow, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
+use millrace_collector::Call;
 use millrace_events::{Micros, PARTITIONS_MAX, partition_of};
 use millrace_simulator::Outgoing;
 use millrace_simulator::import::ImportError;
@@ -64,8 +65,13 @@ const TAIL: &[u8] = b"]}";
 /// What takes batches: a server over HTTP, or the collector of this very process.
 #[async_trait]
 pub(crate) trait Door: Send + Sync + 'static {
-    /// Offers `{"batch":[…]}`. The same bytes may be offered again until they are taken.
-    async fn batch(&self, body: Bytes) -> Answer;
+    /// Offers the body of a call. The same bytes may be offered again until they are taken.
+    async fn send(&self, call: Call, body: Bytes) -> Answer;
+
+    /// Offers `{"batch":[…]}`.
+    async fn batch(&self, body: Bytes) -> Answer {
+        self.send(Call::Batch, body).await
+    }
 
     /// How far what was taken is.
     async fn progress(&self) -> anyhow::Result<Progress>;

@@ -9,6 +9,7 @@
 
 mod absence;
 mod backup;
+mod bounds;
 mod cluster;
 mod crash;
 mod doctor;
@@ -16,6 +17,7 @@ mod engines;
 mod failpoints;
 mod full_disk;
 mod hostile;
+mod identity;
 mod keys;
 mod load;
 mod migrate;

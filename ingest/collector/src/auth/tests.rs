@@ -80,9 +80,10 @@ fn a_secret_key_sends_when_it_may_and_from_the_header_alone() {
     check(Some(&format!("Bearer {}", secret(4))), None, Ok("boss"));
     check(Some(&format!("Bearer {}", secret(3))), Some("wk_web"), Err("insufficient_scope"));
     check(Some(&basic_of(&secret(3))), None, Err("insufficient_scope"));
-    for random in 1..6 {
+    for random in [1, 2, 4, 5] {
         check(None, Some(&secret(random)), Err("invalid_write_key"));
     }
+    check(None, Some(&secret(3)), Err("insufficient_scope"));
     let refusal = keys(false).by_body(Some(&secret(1))).unwrap_err();
     assert!(refusal.message.contains("in the header") && !refusal.message.contains("mr_sk_"), "{refusal}");
     let refusal = keys(false).by_header(Some(&format!("Bearer {}", secret(3)))).unwrap_err();

@@ -55,6 +55,7 @@ fn bodies_are_unpacked() {
     check(zstd(b"{}"), Some("zstd"), Ok("{}"));
     check([zstd(b"{"), zstd(b"}")].concat(), Some("ZSTD"), Ok("{}"));
     check(BROTLI.to_vec(), Some("br"), Ok("{}"));
+    check("\u{feff}{}".into(), None, Ok("{}"));
     check(vec![b' '; 64], None, Err("empty_body"));
 }
 
@@ -64,6 +65,7 @@ fn bodies_that_cannot_be_read_are_refused() {
     check(gzip(b""), Some("gzip"), Err("empty_body"));
     check(b"{}".to_vec(), Some("compress"), Err("unsupported_encoding"));
     check(gzip(b"{}"), Some("identity"), Err("invalid_utf8"));
+    check("\u{feff} ".into(), None, Err("empty_body"));
     for encoding in ["zstd", "br", "gzip", "deflate"] {
         check(b"{}".to_vec(), Some(encoding), Err("invalid_encoding"));
         check(vec![0; 40], Some(encoding), Err("invalid_encoding"));

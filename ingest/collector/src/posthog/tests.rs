@@ -40,6 +40,8 @@ const LIKED: &str =
 fn every_shape_of_a_body_holds_the_same_event() {
     let batch = |key: &str| format!(r#"{{"{key}":"wk","batch":[{LIKED}],"sent_at":"2026-01-01T12:00:00Z"}}"#);
     let base64 = STANDARD.encode(LIKED);
+    let gzipped = STANDARD.encode(gzip(LIKED));
+    let plain: String = percent_encoding::utf8_percent_encode(LIKED, percent_encoding::NON_ALPHANUMERIC).collect();
     let escaped = base64.replace('+', "%2B").replace('=', "%3D");
     let shapes: Vec<Vec<u8>> = vec![
         LIKED.into(),
@@ -49,6 +51,10 @@ fn every_shape_of_a_body_holds_the_same_event() {
         gzip(&batch("api_key")),
         format!("data={escaped}&ver=1").into(),
         format!("data={base64}").into(),
+        format!("data={gzipped}").into(),
+        gzip(&format!("data={gzipped}&compression=gzip-js")),
+        format!("data={plain}&ver=1").into(),
+        format!("data={LIKED}").into(),
     ];
     for shape in shapes {
         let door = Door::new();
@@ -98,7 +104,7 @@ fn who_did_it_is_anonymous_when_the_client_says_so() {
     assert_eq!(who("e", json!({"$process_person_profile": false})), ids("", "x"));
     assert_eq!(who("e", json!({"$process_person_profile": true})), ids("x", ""));
     assert_eq!(who("$identify", json!({"$anon_distinct_id": "a", "$device_id": "d"})), ids("x", "a"));
-    assert_eq!(who("$identify", json!({"$device_id": "x"})), ids("x", "x"));
+    assert_eq!(who("$set", json!({"$device_id": "d"})), ids("x", ""));
 }
 
 #[test]
@@ -121,6 +127,143 @@ fn traits_ids_and_times_are_found_where_they_may_be() {
     let body = format!(r#"{{"api_key":"wk","batch":[{event}],"sent_at":"2026-01-01T11:00:00Z"}}"#);
     send(&door, body).unwrap();
     assert_eq!(millrace_events::format_rfc3339(door.only().event_time_us), "2026-01-01T11:50:00Z");
+}
+
+/// When an event happened, of a request that says when it was sent.
+fn happened(event: serde_json::Value, sent_at: Option<&str>) -> String {
+    let door = Door::new();
+    let body = json!({"api_key": "wk", "batch": [event]}).to_string();
+    let sent_at_us = sent_at.map(|time| millrace_events::parse_rfc3339(time).unwrap());
+    door.request(Call::Capture, Request { body: body.into(), sent_at_us, ..Request::default() }).unwrap();
+    format_rfc3339(door.only().event_time_us)
+}
+
+#[test]
+fn an_event_without_a_time_happened_that_long_ago() {
+    let at = |more: serde_json::Value, sent_at| {
+        let mut event = json!({"event": "e", "distinct_id": "x"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        happened(event, sent_at)
+    };
+    assert_eq!(at(json!({}), None), "2026-01-01T12:00:00Z");
+    assert_eq!(at(json!({"offset": 90_000}), None), "2026-01-01T11:58:30Z");
+    assert_eq!(at(json!({"offset": 0}), None), "2026-01-01T12:00:00Z");
+    assert_eq!(at(json!({"offset": 90_000}), Some("2026-01-01T11:00:00Z")), "2026-01-01T11:58:30Z", "by our clock");
+    let timed = json!({"timestamp": "2026-01-01T10:50:00Z", "offset": 90_000});
+    assert_eq!(at(timed.clone(), None), "2026-01-01T10:50:00Z");
+    assert_eq!(at(timed, Some("2026-01-01T11:00:00Z")), "2026-01-01T11:50:00Z", "an hour behind");
+    for wrong in [json!(-1), json!(1.5), json!("1"), json!(OFFSET_MS_MAX + 1)] {
+        let door = Door::new();
+        let event = json!({"api_key": "wk", "event": "e", "distinct_id": "x", "offset": wrong});
+        assert_eq!(send(&door, event.to_string()), Ok(Accepted { accepted: 0, rejected: 1 }));
+        assert_eq!(door.letters()[0].reason, "wrong_type");
+    }
+}
+
+/// What one event of the newer protocol comes to.
+fn analysed(event: serde_json::Value, sdk: Option<&str>) -> Envelope {
+    let door = Door::new();
+    let request = Request {
+        authorization: Some("Bearer wk".to_owned()),
+        sdk: sdk.map(str::to_owned),
+        sent_at_us: Some(millrace_events::parse_rfc3339("2026-01-01T11:00:00Z").unwrap()),
+        body: json!({"batch": [event]}).to_string().into(),
+        ..Request::default()
+    };
+    let judged = door.judge(Call::Analytics, request).unwrap();
+    assert_eq!(judged.accepted, Accepted { accepted: 1, rejected: 0 }, "{:?}", door.letters());
+    assert_eq!(judged.verdicts.into_iter().collect::<Vec<_>>(), [("u".to_owned(), crate::Verdict::Kept)]);
+    door.only()
+}
+
+#[test]
+fn what_the_newer_protocol_has_beside_the_properties_goes_back() {
+    let long = "x".repeat(201);
+    let event = |more: serde_json::Value| {
+        let mut event = json!({"event": "e", "uuid": "u", "distinct_id": "x", "options": {}, "properties": {"a": 1}});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+    };
+    let properties = |more, sdk| {
+        let text = personal(&analysed(event(more), sdk)).1;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    assert_eq!(properties(json!({}), None), json!({"a": 1}));
+    assert_eq!(
+        properties(json!({"session_id": "s", "window_id": "w"}), Some("posthog-go/1.2")),
+        json!({"a": 1, "$lib": "posthog-go", "$lib_version": "1.2", "$session_id": "s", "$window_id": "w"})
+    );
+    let options =
+        json!({"cookieless_mode": true, "product_tour_id": "t", "unknown": 1, "process_person_profile": null});
+    assert_eq!(
+        properties(json!({"options": options}), None),
+        json!({"a": 1, "$cookieless_mode": true, "$product_tour_id": "t"})
+    );
+    let own = json!({"properties": {"$lib": "own", "$session_id": "own"}, "session_id": "s"});
+    assert_eq!(properties(own, Some("x")), json!({"$lib": "own", "$session_id": "own"}), "what is there stays");
+    assert_eq!(properties(json!({"properties": null}), Some(" named ")), json!({"$lib": "named"}));
+    for none in ["", " ", long.as_str()] {
+        assert_eq!(properties(json!({}), Some(none)), json!({"a": 1}));
+    }
+    assert_eq!(properties(json!({}), Some("a\"b/c\"")), json!({"a": 1, "$lib": "a\"b", "$lib_version": "c\""}));
+
+    let who = |options: serde_json::Value| analysed(event(json!({"options": options})), None).user_id;
+    assert_eq!(who(json!({"process_person_profile": false})), "");
+    assert_eq!(who(json!({"process_person_profile": true})), "x");
+    assert_eq!(who(json!("not an object")), "x");
+
+    let at = |options: serde_json::Value| {
+        let event = event(json!({"options": options, "timestamp": "2026-01-01T10:50:00Z"}));
+        format_rfc3339(analysed(event, None).event_time_us)
+    };
+    assert_eq!(at(json!({})), "2026-01-01T11:50:00Z");
+    assert_eq!(at(json!({"disable_skew_correction": true})), "2026-01-01T10:50:00Z");
+}
+
+#[test]
+fn the_newer_protocol_answers_for_each_event() {
+    let door = Door::new();
+    let events = json!([
+        {"event": "e", "uuid": "u-1", "distinct_id": "x"},
+        {"event": "e", "uuid": "u-2"},
+        {"event": "e", "distinct_id": "x", "properties": {"$insert_id": "i"}},
+        {"event": "e", "distinct_id": "x"},
+        {"event": "e", "uuid": "u-1", "distinct_id": "x", "properties": []},
+        "text",
+    ]);
+    let body = json!({"api_key": "wk", "batch": events}).to_string();
+    let judged = door.judge(Call::Analytics, Request { body: body.into(), ..Request::default() }).unwrap();
+    assert_eq!(judged.accepted, Accepted { accepted: 3, rejected: 3 });
+    let told: Vec<(String, &str)> = judged
+        .verdicts
+        .into_iter()
+        .map(|(id, verdict)| match verdict {
+            crate::Verdict::Kept => (id, "kept"),
+            crate::Verdict::Noted(_) => (id, "noted"),
+            crate::Verdict::Refused(reason, _) => (id, reason.as_str()),
+        })
+        .collect();
+    let expected =
+        [("#3", "kept"), ("#5", "not_an_object"), ("i", "kept"), ("u-1", "wrong_type"), ("u-2", "missing_id")];
+    assert_eq!(told, expected.map(|(id, told)| (id.to_owned(), told)));
+
+    let refused = |body: &str| {
+        let request = Request { key: Some("wk".to_owned()), body: body.to_owned().into(), ..Request::default() };
+        Door::new().judge(Call::Analytics, request).unwrap_err().code
+    };
+    assert_eq!(refused("[]"), "invalid_batch");
+    assert_eq!(refused("{}"), "invalid_batch");
+    assert_eq!(refused(r#"{"batch":{}}"#), "invalid_batch");
+    assert_eq!(refused(r#"{"batch":[}"#), "invalid_json");
+    assert_eq!(refused(&format!(r#"{{"batch":[{}]}}"#, ["{}"; 2_501].join(","))), "too_many_events");
+}
+
+#[test]
+fn an_event_that_is_too_large_still_names_the_key_of_its_request() {
+    let door = Door::new();
+    let event = json!({"event": "e", "distinct_id": "x", "token": "wk", "pad": "x".repeat(crate::EVENT_BYTES_MAX)});
+    assert_eq!(send(&door, event.to_string()), Ok(Accepted { accepted: 0, rejected: 1 }));
+    assert_eq!(door.letters()[0].reason, "event_too_large");
 }
 
 #[test]

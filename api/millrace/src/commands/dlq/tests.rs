@@ -27,13 +27,13 @@ impl Records for Letters {
 
 struct Sink {
     answer: Answer,
-    got: Mutex<Vec<Bytes>>,
+    got: Mutex<Vec<(Call, Bytes)>>,
 }
 
 #[async_trait]
 impl Door for Sink {
-    async fn batch(&self, body: Bytes) -> Answer {
-        self.got.lock().unwrap().push(body);
+    async fn send(&self, call: Call, body: Bytes) -> Answer {
+        self.got.lock().unwrap().push((call, body));
         self.answer.clone()
     }
 
@@ -95,7 +95,9 @@ async fn a_replay_sends_the_call_as_it_was() {
     for id in ["0-0", "authors-1"] {
         let sink = Sink { answer: Answer::Taken { rejected: 0 }, got: Mutex::default() };
         assert_eq!(code(replay(&letters(), &sink, id).await.unwrap()), code(ExitCode::SUCCESS));
-        let sent: Value = serde_json::from_slice(&sink.got.lock().unwrap()[0]).unwrap();
+        let (call, body) = sink.got.lock().unwrap().remove(0);
+        assert_eq!(call, Call::Batch, "of a letter that does not say");
+        let sent: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(sent, json!({"batch": [{"type": "track", "userId": "ann"}]}));
     }
     let sink = Sink { answer: Answer::Taken { rejected: 1 }, got: Mutex::default() };
@@ -104,9 +106,31 @@ async fn a_replay_sends_the_call_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_replay_goes_through_the_door_that_it_came_by() {
+    let event = json!({"event": "e", "n": 1});
+    let one = event.to_string();
+    let batch = json!({"batch": [event]}).to_string();
+    for call in Call::ALL {
+        let mut through = letter(0, "", &event, false);
+        through["door"] = json!(call.name());
+        let sink = Sink { answer: Answer::Taken { rejected: 0 }, got: Mutex::default() };
+        replay(&Letters(vec![through]), &sink, "0-0").await.unwrap();
+        let holds_several = matches!(call, Call::Batch | Call::Events | Call::Capture | Call::Analytics);
+        let expected = if holds_several { &batch } else { &one };
+        assert_eq!(*sink.got.lock().unwrap(), [(call, Bytes::copy_from_slice(expected.as_bytes()))]);
+    }
+    let mut unknown = letter(0, "", &event, false);
+    unknown["door"] = json!("telegraph");
+    let sink = Sink { answer: Answer::Taken { rejected: 0 }, got: Mutex::default() };
+    let error = replay(&Letters(vec![unknown]), &sink, "0-0").await.unwrap_err();
+    assert!(format!("{error:#}").contains("telegraph"), "{error:#}");
+    assert!(sink.got.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_is_not_a_whole_call_is_not_sent() {
     let sink = Sink { answer: Answer::Taken { rejected: 0 }, got: Mutex::default() };
-    for (id, why) in [("0-2", "holds no call"), ("0-3", "too large to be kept whole"), ("0-4", "holds no call")] {
+    for (id, why) in [("0-2", "holds no event"), ("0-3", "too large to be kept whole"), ("0-4", "holds no event")] {
         let error = replay(&letters(), &sink, id).await.unwrap_err();
         assert!(format!("{error:#}").contains(why), "{error:#}");
     }
@@ -116,6 +140,6 @@ async fn what_is_not_a_whole_call_is_not_sent() {
 #[test]
 fn numbers_are_sent_as_they_were_written() {
     let line = r#"{"partition":0,"offset":1,"payload":{"type":"track","n":1.10,"big":12345678901234567890123}}"#;
-    let call = call_of(&Letter::parse(line.to_owned()).unwrap()).unwrap();
-    assert_eq!(call, r#"{"type":"track","n":1.10,"big":12345678901234567890123}"#);
+    let event = event_of(&Letter::parse(line.to_owned()).unwrap()).unwrap();
+    assert_eq!(event, r#"{"type":"track","n":1.10,"big":12345678901234567890123}"#);
 }

@@ -14,7 +14,8 @@ struct Scripted {
 
 #[async_trait]
 impl Door for Scripted {
-    async fn batch(&self, body: Bytes) -> Answer {
+    async fn send(&self, call: Call, body: Bytes) -> Answer {
+        assert_eq!(call, Call::Batch);
         let answer = self.answers.lock().unwrap().pop().unwrap_or(Answer::Taken { rejected: 0 });
         self.at.lock().unwrap().push(Instant::now());
         self.offered.lock().unwrap().push((body, matches!(answer, Answer::Taken { .. })));
