@@ -147,6 +147,7 @@ fn get(path: &str, door: Door) -> Operation {
         ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Query)
+            .required(if name == "data" { Required::True } else { Required::False })
             .description(Some(description))
             .schema(Some(text()))
             .build()
@@ -249,10 +250,12 @@ fn analytics() -> Object {
 fn cloud_event() -> Object {
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let mut event = ObjectBuilder::new().schema_type(Type::Object);
-    for name in ["specversion", "id", "source", "type"] {
-        event = event.property(name, text()).required(name);
+    for name in ["id", "source", "type"] {
+        event = event.property(name, text().min_length(Some(1))).required(name);
     }
     event
+        .property("specversion", text().enum_values(Some(["1.0"])))
+        .required("specversion")
         .description(Some("Other attributes and extensions are kept in the context; data may be any JSON."))
         .property("subject", text())
         .property("time", text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
