@@ -48,8 +48,14 @@ persons AS (
         linked_at
     FROM hops
 ),
+known AS (
+    SELECT id, person_id FROM persons
+    UNION ALL
+    -- Who belongs to nobody else is in no row.
+    SELECT DISTINCT person_id AS id, person_id FROM persons WHERE person_id NOT IN (SELECT id FROM persons)
+),
 by_actor AS (
-    -- By actor first: persons are looked up once for each of them, and not for each event.
+    -- By actor first: who they are is looked up once for each of them, and not for each event.
     SELECT
         CASE $every
             WHEN 'day' THEN date_trunc('day', event_time)
@@ -66,9 +72,10 @@ by_actor AS (
 )
 SELECT
     start,
-    count(DISTINCT coalesce(persons.person_id, by_actor.actor_id)) AS users,
+    -- Most actors were never linked, and each of these is here once: only the others have to be told apart.
+    count(*) FILTER (WHERE known.person_id IS NULL) + coalesce(count(DISTINCT known.person_id), 0) AS users,
     sum(taken) AS events
 FROM by_actor
-LEFT JOIN persons ON persons.id = by_actor.actor_id
+LEFT JOIN known ON known.id = by_actor.actor_id
 GROUP BY start
 ORDER BY start
