@@ -85,6 +85,13 @@ if [ -n "${MILLRACE_REAL_DATA:-}" ]; then
         python3 "$here/trends/tweets.py" --binary "$binary" --data "$MILLRACE_REAL_DATA/tweets-538" --shuffles 1 ||
             fail $? "the tweets say so"
     fi
+    if [ -d "$MILLRACE_REAL_DATA/wikipedia-edits" ]; then
+        step "robots by their rate: the edits of a day"
+        python3 "$here/robots/score.py" wikipedia --binary "$binary" --data "$MILLRACE_REAL_DATA/wikipedia-edits" ||
+            fail $? "the robots say so"
+    else
+        step "SKIPPED: robots by their rate, as there is no $MILLRACE_REAL_DATA/wikipedia-edits"
+    fi
 else
     step "SKIPPED: set MILLRACE_REAL_DATA to the folder that holds gharchive/ to import and recount"
 fi

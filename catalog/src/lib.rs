@@ -19,6 +19,7 @@ mod copy;
 mod document;
 mod error;
 mod finding;
+mod plan;
 mod pool;
 mod postgres;
 mod records;
@@ -36,6 +37,7 @@ pub use cached::{Cached, CachedOptions, CachedState, Snapshot};
 pub use document::Document;
 pub use error::{Error, ErrorKind, Result};
 pub use finding::{Finding, Level};
+pub use plan::{OnViolation, TrackingPlan};
 pub use postgres::{PostgresCatalog, PostgresOptions};
 pub use records::keys::{
     ApiKey, HashedKey, KEY_CHARS_MIN, KeyHash, KeyKind, KeyUse, OLD_KEYS_MAX, OldKey, Scope, hash_clear_keys,

@@ -7,6 +7,7 @@
 //! It must never know a job, a request or a model.
 
 pub mod online;
+pub mod person;
 pub mod views;
 
 pub use online::{

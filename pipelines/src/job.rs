@@ -140,6 +140,19 @@ pub struct Writes {
 pub enum Row {
     /// A closed window of a post, for `engagement_windows`.
     EngagementWindow(ClosedWindow),
+    /// An id that belongs to another since an earlier time than was known, for `identities`.
+    Identity(LinkedId),
+}
+
+/// An id that belongs to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkedId {
+    /// The id.
+    pub alias_id: String,
+    /// Whose it is; that one may belong to another itself.
+    pub person_id: String,
+    /// Event time of what says so, microseconds.
+    pub linked_at_us: Micros,
 }
 
 /// A closed window of a post.

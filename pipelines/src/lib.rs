@@ -22,4 +22,4 @@ mod error;
 mod job;
 
 pub use error::{Error, Result};
-pub use job::{Advance, ClosedWindow, Input, Job, Row, Stage, Writes};
+pub use job::{Advance, ClosedWindow, Input, Job, LinkedId, Row, Stage, Writes};

@@ -34,9 +34,9 @@ def messages(way, events):
     if way == "structured":
         return [(message.headers, message.body) for message in map(to_structured_event, events)]
     batch = b"[" + b",".join(map(JSONFormat().write, events)) + b"]"
-    headers = {"content-type": "application/cloudevents-batch+json"}
+    headers = {"Content-Type": "application/cloudevents-batch+json"}
     if way == "gzip":
-        return [({**headers, "content-encoding": "gzip"}, gzip.compress(batch))]
+        return [({**headers, "Content-Encoding": "gzip"}, gzip.compress(batch))]
     return [(headers, batch)]
 
 

@@ -26,6 +26,7 @@ use crate::verdicts::{EventResult, Outcome, Results};
     ),
     paths(
         routes::feeds::home, routes::feeds::author, routes::posts::post, routes::posts::engagement,
+        routes::persons::person,
         routes::queries::list, routes::queries::run,
         routes::trends::tags, routes::trends::posts,
         routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
@@ -38,6 +39,7 @@ use crate::verdicts::{EventResult, Outcome, Results};
         (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),
         (name = "feeds", description = "What to show"),
         (name = "posts", description = "Posts and their counters"),
+        (name = "persons", description = "Which ids are one person"),
         (name = "trends", description = "What rises against its own past"),
         (name = "queries", description = "What happened, by named queries"),
         (name = "operations", description = "How the platform is doing"),
@@ -145,6 +147,7 @@ fn get(path: &str, door: Door) -> Operation {
         ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Query)
+            .required(if name == "data" { Required::True } else { Required::False })
             .description(Some(description))
             .schema(Some(text()))
             .build()
@@ -247,10 +250,12 @@ fn analytics() -> Object {
 fn cloud_event() -> Object {
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let mut event = ObjectBuilder::new().schema_type(Type::Object);
-    for name in ["specversion", "id", "source", "type"] {
-        event = event.property(name, text()).required(name);
+    for name in ["id", "source", "type"] {
+        event = event.property(name, text().min_length(Some(1))).required(name);
     }
     event
+        .property("specversion", text().enum_values(Some(["1.0"])))
+        .required("specversion")
         .description(Some("Other attributes and extensions are kept in the context; data may be any JSON."))
         .property("subject", text())
         .property("time", text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))

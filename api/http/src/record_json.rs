@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use millrace_events::{
-    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Position, PostContent, ServedCandidate, ServedSlate,
+    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Link, Position, PostContent, ServedCandidate, ServedSlate,
     SlateSource, Topic, TopicPartition, decode, format_rfc3339,
 };
 use millrace_log::Record;
@@ -339,6 +339,14 @@ struct DerivedLine {
     dwell_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<ContentLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<LinkLine>,
+}
+
+#[derive(Serialize)]
+struct LinkLine {
+    alias_id: String,
+    person_id: String,
 }
 
 fn derived_line(derived: Derived) -> DerivedLine {
@@ -356,6 +364,7 @@ fn derived_line(derived: Derived) -> DerivedLine {
         event_time: (!derived.tick).then(|| format_rfc3339(derived.event_time_us)),
         dwell_ms: derived.dwell_ms,
         content: derived.content.map(content_line),
+        link: derived.link.map(|Link { alias_id, person_id }| LinkLine { alias_id, person_id }),
     }
 }
 

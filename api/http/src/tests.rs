@@ -7,6 +7,7 @@ mod ingest;
 mod limits;
 mod log;
 mod overload;
+mod persons;
 mod queries;
 mod reads;
 mod serve;

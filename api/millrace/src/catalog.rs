@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use millrace_catalog::{
     ApiKey, Cached, CachedOptions, Catalog, PLATFORM, PostgresCatalog, PostgresOptions, Record, Settings,
-    SqliteCatalog, SqliteOptions,
+    SqliteCatalog, SqliteOptions, TrackingPlan,
 };
 use millrace_collector::{Collector, Scope, Scopes};
 use millrace_log::{Clock as _, WallClock};
@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::{Backend, Config, Retention, Role, SLATE_DAYS};
 use crate::keys::{KeySet, Uses};
+use crate::plans;
 use crate::slates::Slates;
 
 /// The catalog in a data directory.
@@ -63,7 +64,7 @@ impl Decisions {
     /// Reads the catalog, or the last known content while it is away.
     pub(crate) async fn read(config: &Config) -> anyhow::Result<Arc<Self>> {
         let catalog = open(config).await?;
-        let mut options = CachedOptions::new([ApiKey::KIND, Settings::KIND]);
+        let mut options = CachedOptions::new([ApiKey::KIND, Settings::KIND, TrackingPlan::KIND]);
         options.copy = (config.catalog != Backend::Embedded).then(|| config.data_dir.join(COPY));
         let cached = Cached::start(catalog.clone(), options).await;
         let cached = cached.with_context(|| format!("cannot read the catalog at {}", config.catalog))?;
@@ -89,6 +90,11 @@ impl Decisions {
                  with `millrace keys rotate NAME`; whatever `keys` writes next hashes all of them"
             );
         }
+    }
+
+    /// What the properties of events must look like, as it is written.
+    pub(crate) fn tracking_plans(&self) -> Vec<TrackingPlan> {
+        plans::read(&self.cached.snapshot())
     }
 
     /// The clock of the database, which also tells when a key ends. Until it was asked, that of this machine.
@@ -155,10 +161,17 @@ impl Decisions {
         slates: Arc<Slates>,
     ) {
         let mut content = self.cached.watch();
+        let mut planned = self.tracking_plans();
         loop {
             let KeySet { keys, any_may_send, all_may_read: open, ends_in } = self.keys();
             collector.set_keys(keys, any_may_send);
             all_may_read.store(open, Ordering::Relaxed);
+            let now = self.tracking_plans();
+            // Compiling takes a while, and most changes are of other things.
+            if now != planned {
+                collector.set_plans(plans::compile(&now));
+                planned = now;
+            }
             slates.set_rate(self.slate_sample_rate());
             tokio::select! {
                 changed = content.changed() => if changed.is_err() { return },

@@ -12,6 +12,7 @@ mod log;
 mod measure;
 mod metrics;
 mod online;
+mod plans;
 mod retention;
 mod slates;
 mod spool;
@@ -56,6 +57,7 @@ enum Command {
     Dlq(commands::dlq::Args),
     Status(commands::status::Args),
     Keys(commands::keys::Args),
+    Plans(commands::plans::Args),
     Settings(commands::settings::Args),
     Verify(commands::verify::Args),
     Doctor(commands::doctor::Args),
@@ -106,6 +108,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         },
         Command::Status(args) => commands::status::run(args).await,
         Command::Keys(args) => commands::keys::run(args).await,
+        Command::Plans(args) => commands::plans::run(args).await,
         Command::Settings(args) => commands::settings::run(args).await,
         Command::Verify(args) => commands::verify::run(args).await,
         Command::Doctor(args) => commands::doctor::run(args).await,

@@ -60,6 +60,8 @@ fn gauges(out: &mut String, collector: &Collector, slates: &Slates, status: &Sta
     writeln!(out, "millrace_collector_requests_total {}", counters.requests)?;
     header(out, "millrace_collector_events_accepted_total", "counter", "Events durable in the log.")?;
     writeln!(out, "millrace_collector_events_accepted_total {}", counters.accepted)?;
+    header(out, "millrace_collector_violations_total", "counter", "Events kept that depart from their tracking plan.")?;
+    writeln!(out, "millrace_collector_violations_total {}", counters.violations)?;
     header(out, "millrace_collector_ticks_total", "counter", "Ticks of idle partitions.")?;
     writeln!(out, "millrace_collector_ticks_total {}", counters.ticks)?;
     header(out, "millrace_collector_events_rejected_total", "counter", "Events in dead-letters, by reason.")?;

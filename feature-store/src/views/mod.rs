@@ -22,6 +22,10 @@ pub const PROGRESS: u8 = 5;
 /// Record: what rises in one partition, see [`trends_key`]. Written by `trends`. See [`TrendsRecord`].
 pub const TRENDS: u8 = 6;
 
+/// Record: whose an id is, by that id. Written by `identity`. See [`IdentityRecord`], and [`crate::person`] for what follows
+/// from it.
+pub const IDENTITY: u8 = 7;
+
 /// List: the posts of an author, by author id; score is the time of creation in microseconds, member the post id.
 /// Written by `authors`.
 pub const AUTHOR_POSTS: u8 = 32;
@@ -44,6 +48,23 @@ pub const REACTIONS: u8 = 37;
 /// post's own record says so. What a robot wrote is not listed. Written by `posts`.
 pub const FRESH: u8 = 38;
 
+/// List: ids that were said to belong to this one, by this one; score is the latest event time at which that was said, in
+/// microseconds, member the other id. Only the first [`ALIASES_MAX`] are content. A member is a claim: it is true while the
+/// member's own [`IDENTITY`] says the same. Written by `identity`.
+pub const ALIASES: u8 = 39;
+
+/// List: edges that a user no longer has, or never had when they were taken back, by user, see [`undone_member`]; score is the
+/// latest event time of that in microseconds. Only the first [`UNDONE_MAX`] are content. It does not say that the edge is not
+/// there now: the edge's own list does. It is for a person with several ids, of whom one may take back what another did.
+/// Written by `graph`.
+pub const UNDONE: u8 = 40;
+
+/// How many ids that are said to belong to one are kept: those that were last.
+pub const ALIASES_MAX: usize = 32;
+
+/// How many of the edges that a user took back are kept: the last ones.
+pub const UNDONE_MAX: usize = 256;
+
 /// How many of a viewer's last reactions are kept.
 pub const REACTIONS_MAX: usize = 256;
 
@@ -52,7 +73,8 @@ pub const FRESH_MAX: usize = 256;
 
 /// Lists of which only a head is kept: the view and its length. Their members are never removed and keep their highest
 /// score: what has fallen off the end would otherwise have to come back.
-pub const BOUNDED_LISTS: &[(u8, usize)] = &[(REACTIONS, REACTIONS_MAX), (FRESH, FRESH_MAX)];
+pub const BOUNDED_LISTS: &[(u8, usize)] =
+    &[(REACTIONS, REACTIONS_MAX), (FRESH, FRESH_MAX), (ALIASES, ALIASES_MAX), (UNDONE, UNDONE_MAX)];
 
 /// How many items of a list in `view` exist for readers: its bound, or [`usize::MAX`].
 pub fn bound_of(view: u8) -> usize {
@@ -175,6 +197,18 @@ pub struct SeenRecord {
     pub hidden: bool,
 }
 
+/// Whose an id is: of all that was said about it the earliest, and of what was said at one time the person whose id comes
+/// first.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct IdentityRecord {
+    /// The id it belongs to, which may belong to another itself.
+    #[prost(string, tag = "1")]
+    pub person_id: String,
+    /// Event time of the `identify` or `alias` that said so, microseconds.
+    #[prost(sint64, tag = "2")]
+    pub linked_at_us: i64,
+}
+
 /// How far a partition has been applied.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct ProgressRecord {
@@ -279,6 +313,14 @@ pub fn reaction_member(kind: millrace_events::ActionKind, post: &str) -> Bytes {
     let mut member = BytesMut::with_capacity(1 + post.len());
     member.put_u8(u8::try_from(kind as i32).unwrap_or(0));
     member.put_slice(post.as_bytes());
+    member.freeze()
+}
+
+/// An edge in [`UNDONE`]: the view of its list in one byte, then the user at the other end.
+pub fn undone_member(view: u8, other: &str) -> Bytes {
+    let mut member = BytesMut::with_capacity(1 + other.len());
+    member.put_u8(view);
+    member.put_slice(other.as_bytes());
     member.freeze()
 }
 

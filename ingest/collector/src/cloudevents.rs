@@ -25,7 +25,7 @@ use percent_encoding::percent_decode;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
-use crate::body::{self, is_deeper_than};
+use crate::body::is_deeper_than;
 use crate::event::check_object;
 use crate::json::{Fields, Pairs, Raw, merge, pick};
 use crate::properties::object_of;
@@ -160,25 +160,31 @@ fn unescaped(value: &[u8]) -> Vec<u8> {
 }
 
 /// The data of an event as a member of its JSON.
+///
+/// The SDK for JavaScript calls all data JSON, texts and bytes too, unless it is told otherwise: what is called JSON and is
+/// none is taken for one of these, but for what begins like an object or a list, which is JSON that was damaged.
 fn data_of(content_type: Option<&str>, data: &[u8]) -> Result<Option<(&'static str, String)>, Refusal> {
     if data.is_empty() {
         return Ok(None);
     }
-    let encoded = || Ok(Some(("data_base64", string(&STANDARD.encode(data)))));
-    let json = || str::from_utf8(data).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
-    match content_type.map(kind_of) {
-        Some(DataKind::Json) => {
-            let text = body::text(data)?;
-            serde_json::from_str::<IgnoredAny>(text)
-                .map_err(|e| Refusal::new(Code::InvalidJson, format!("the body is not valid JSON: {e}")))?;
-            Ok(Some(("data", text.trim_ascii().to_owned())))
+    let kind = content_type.map(kind_of);
+    let text = str::from_utf8(data).ok();
+    if let (None | Some(DataKind::Json), Some(text)) = (kind, text) {
+        let text = text.trim_ascii();
+        match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => return Ok(Some(("data", text.to_owned()))),
+            Err(error) if kind.is_some() && text.starts_with(['{', '[']) => {
+                return Err(Refusal::new(Code::InvalidJson, format!("the body is not valid JSON: {error}")));
+            }
+            Err(_) => {}
         }
-        None => json().map_or_else(encoded, |text| Ok(Some(("data", text.trim_ascii().to_owned())))),
-        Some(DataKind::Text) => {
-            str::from_utf8(data).map_or_else(|_| encoded(), |text| Ok(Some(("data", string(text)))))
-        }
-        Some(DataKind::Bytes) => encoded(),
     }
+    let is_binary = |c: char| c.is_control() && !c.is_ascii_whitespace();
+    Ok(Some(match text {
+        Some(text) if kind == Some(DataKind::Text) => ("data", string(text)),
+        Some(text) if kind == Some(DataKind::Json) && !text.contains(is_binary) => ("data", string(text)),
+        _ => ("data_base64", string(&STANDARD.encode(data))),
+    }))
 }
 
 /// A JSON string.

@@ -13,6 +13,8 @@ pub struct CollectorCounters {
     pub accepted: u64,
     /// Bytes of the bodies of those requests, after decompression.
     pub bytes: u64,
+    /// Accepted events that depart from their tracking plan, which keeps them.
+    pub violations: u64,
     /// Ticks of idle partitions.
     pub ticks: u64,
     /// Events in `dead-letters`, by [`Reason`]; every reason is there, zeros included.
@@ -25,6 +27,7 @@ pub struct CollectorCounters {
 pub(crate) struct Counters {
     requests: AtomicU64,
     accepted: AtomicU64,
+    violations: AtomicU64,
     bytes: AtomicU64,
     ticks: AtomicU64,
     rejected: [AtomicU64; Reason::ALL.len()],
@@ -36,6 +39,10 @@ impl Counters {
         add(&self.requests, 1);
         add(&self.accepted, u64::from(accepted));
         add(&self.bytes, bytes as u64);
+    }
+
+    pub(crate) fn violated(&self, events: u32) {
+        add(&self.violations, u64::from(events));
     }
 
     pub(crate) fn rejected(&self, reason: Reason) {
@@ -57,6 +64,7 @@ impl Counters {
         CollectorCounters {
             requests: get(&self.requests),
             accepted: get(&self.accepted),
+            violations: get(&self.violations),
             bytes: get(&self.bytes),
             ticks: get(&self.ticks),
             rejected: Reason::ALL.iter().map(|&r| (r.as_str(), get(&self.rejected[r as usize]))).collect(),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::bounds::{Bounds, EVENT_NAME_BYTES_MAX, KEYS_MAX, NUMBER_BYTES_MAX};
 use crate::cloudevents;
 use crate::encode::{DeadLetterRef, EnvelopeRef, Message as _};
 use crate::json::{Fields, Pairs, Raw, merge};
+use crate::plan::Plans;
 use crate::posthog::{self, Captured, Sdk};
 use crate::properties::{Typed, typed};
 use crate::refusal::{Reason, Rejection};
@@ -32,6 +34,9 @@ pub(crate) struct Records<'c> {
     pub(crate) bounds: Bounds,
     /// The request says that a crawler sent it.
     pub(crate) from_crawler: bool,
+    pub(crate) plans: Arc<Plans>,
+    /// How many events depart from their plan and are kept.
+    pub(crate) violations: u32,
     pub(crate) partitions: u32,
     pub(crate) minted: &'c AtomicU64,
     /// Part of the ids that are minted, where the log may hold a record more than once.
@@ -177,6 +182,8 @@ impl Records<'_> {
         let sent_at = self.sent_at(fields, shared)?;
 
         let properties = page_properties(kind, fields, properties)?;
+        let violation = self.plans.check(kind, &folded, &properties)?;
+        self.violations += u32::from(!violation.is_empty());
         let context = merged("context", context, shared.context.as_ref().map(|(raw, pairs)| (raw.as_str(), pairs)))?;
         let minted = if ids.message.is_empty() { self.mint() } else { String::new() };
         let (event_time_us, log_time) = self.stamps.stamp(original, sent_at)?;
@@ -194,7 +201,7 @@ impl Records<'_> {
             group_id: &ids.group,
             previous_id: &ids.previous,
             robot: is_robot(&context, &properties, self.from_crawler),
-            violation: "",
+            violation: &violation,
             name: if kind == Kind::Track && folded != name { &name } else { "" },
             properties: &properties,
             traits: traits.map_or("", Raw::as_str),

@@ -18,6 +18,7 @@ mod gate;
 mod json;
 mod key;
 mod last_use;
+mod plan;
 mod posthog;
 mod properties;
 mod refusal;
@@ -44,6 +45,7 @@ pub use counters::CollectorCounters;
 pub use gate::Gate;
 pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
 pub use last_use::{CoarseClock, LastUse};
+pub use plan::{OnViolation, PLANS_MAX, Plan, SCHEMA_BYTES_MAX, SCHEMA_PARTS_MAX, SchemaError, VIOLATION_BYTES_MAX};
 pub use refusal::{Reason, Refusal, RefusalKind};
 pub use robots::is_crawler;
 pub use scope::{Scope, Scopes};
@@ -57,6 +59,7 @@ use encode::{EnvelopeRef, Message as _};
 use event::{Records, Shared};
 use gate::Open;
 use json::{BatchBody, Events, Fields};
+use plan::Plans;
 use posthog::{CaptureBody, Sdk};
 use refusal::Code;
 use time::Stamps;
@@ -214,6 +217,7 @@ pub struct Collector {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     keys: RwLock<Arc<Keys>>,
+    plans: RwLock<Arc<Plans>>,
     bounds: Bounds,
     /// Per partition of `actions`: how many events were sent there.
     sent: Vec<AtomicU64>,
@@ -238,6 +242,7 @@ struct Round {
 struct Prepared {
     appends: Vec<Append>,
     accepted: u32,
+    violations: u32,
     rejected: Vec<Reason>,
     verdicts: Option<Verdicts>,
     bytes: usize,
@@ -272,6 +277,7 @@ impl Collector {
             log,
             clock,
             keys: RwLock::new(Arc::new(Keys::new(keys, accept_any_key))),
+            plans: RwLock::default(),
             bounds,
             sent,
             rounds,
@@ -392,6 +398,12 @@ impl Collector {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
+    /// Compares events with these tracking plans from the next request on. Of two for one event the last counts, and of more
+    /// than [`PLANS_MAX`] the first ones.
+    pub fn set_plans(&self, plans: Vec<Plan>) {
+        *self.plans.write().unwrap_or_else(PoisonError::into_inner) = Plans::new(plans);
+    }
+
     /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door.
     ///
     /// # Errors
@@ -410,13 +422,14 @@ impl Collector {
     }
 
     async fn try_judge(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Judged, Refusal> {
-        let Prepared { appends, accepted, rejected, verdicts, bytes } = self.prepare(call, request, gate)?;
+        let Prepared { appends, accepted, violations, rejected, verdicts, bytes } = self.prepare(call, request, gate)?;
         if !appends.is_empty() {
             reach("collector-prepared");
             self.append(appends).await?;
             reach("collector-appended");
         }
         self.counters.answered(accepted, bytes);
+        self.counters.violated(violations);
         for &reason in &rejected {
             self.counters.rejected(reason);
         }
@@ -465,8 +478,9 @@ impl Collector {
         };
         gate.admit(records.source, count(records.pending.len()))?;
         let accepted = count(records.accepted());
+        let violations = records.violations;
         let (appends, rejected, verdicts) = records.into_parts();
-        Ok(Prepared { appends, accepted, rejected, verdicts, bytes: body.len() })
+        Ok(Prepared { appends, accepted, violations, rejected, verdicts, bytes: body.len() })
     }
 
     fn unpack(&self, call: Call, mode: Option<Mode>, request: &Request) -> Result<Bytes, Refusal> {
@@ -633,6 +647,8 @@ impl Collector {
             stamps: Stamps::new(self.clock.as_ref()),
             bounds: self.bounds,
             from_crawler: asked.from_crawler,
+            plans: self.plans.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            violations: 0,
             partitions: count(self.sent.len()),
             minted: &self.minted,
             door: self.door.as_deref(),

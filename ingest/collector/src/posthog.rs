@@ -281,7 +281,9 @@ impl<'a> Captured<'a> {
         let profile = options.profile.or(self.profile);
         match kind {
             Kind::Identify => {
-                fields.anonymous_id = self.known_before.or(self.device);
+                // The device would do for a name, but an anonymous id here says whose it is, and `$set` does not: several
+                // people set their traits from one device.
+                fields.anonymous_id = self.known_before;
                 fields.traits = self.set;
             }
             Kind::Alias => fields.previous_id = self.alias,

@@ -66,6 +66,8 @@ codes! {
         MissingAttribute = "missing_attribute",
         /// An attribute of a CloudEvent is not what it must be.
         InvalidAttribute = "invalid_attribute",
+        /// The properties depart from the tracking plan of the event, which refuses that.
+        PlanViolation = "plan_violation",
     }
 }
 

@@ -44,7 +44,16 @@ impl Door {
         Self { collector, log, runtime }
     }
 
-    fn send(&self, call: Call, body: impl Into<Bytes>) -> Result<Accepted, Refusal> {
+    /// Takes these tracking plans.
+    pub(crate) fn plan(&self, plans: Vec<Plan>) {
+        self.collector.set_plans(plans);
+    }
+
+    pub(crate) fn counters(&self) -> CollectorCounters {
+        self.collector.counters()
+    }
+
+    pub(crate) fn send(&self, call: Call, body: impl Into<Bytes>) -> Result<Accepted, Refusal> {
         let key = base64::engine::general_purpose::STANDARD.encode("wk:");
         let request = Request { authorization: Some(format!("Basic {key}")), body: body.into(), ..Request::default() };
         self.request(call, request)

@@ -249,6 +249,21 @@ pub struct Derived {
     /// Decided once, by stage 1: no person did it, by the door's mark or by the rate of its actor.
     #[prost(bool, tag = "13")]
     pub robot: bool,
+    /// Set when the record is no action but says that two ids are one person. It has a field of its own and not a kind, so
+    /// that no name a client may choose leads to it.
+    #[prost(message, optional, tag = "14")]
+    pub link: Option<Link>,
+}
+
+/// An id and the person it belongs to, as one `identify` or `alias` says. Stage 1 sends it to both of them.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Link {
+    /// The id that was used before, or beside: an anonymous one, or a former user id.
+    #[prost(string, tag = "1")]
+    pub alias_id: String,
+    /// Whose it is; never the same id.
+    #[prost(string, tag = "2")]
+    pub person_id: String,
 }
 
 /// What could not be accepted or applied, as it stands in `dead-letters`.

@@ -16,7 +16,7 @@ mod window;
 
 pub use action::{ActionKind, fold_name};
 pub use codec::{
-    Action, DeadLetter, DecodeError, Derived, Envelope, Kind, Personal, Position, PostContent, ServedCandidate,
+    Action, DeadLetter, DecodeError, Derived, Envelope, Kind, Link, Personal, Position, PostContent, ServedCandidate,
     ServedSlate, SlateSource, decode,
 };
 pub use id::{ID_BYTES_MAX, check_id};

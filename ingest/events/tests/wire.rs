@@ -1,7 +1,7 @@
 //! The wire form: the published `.proto` and the Rust types are one, and what was written once can be read for ever.
 
 use millrace_events::{
-    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Personal, Position, PostContent, ServedCandidate,
+    Action, ActionKind, DeadLetter, Derived, Envelope, Kind, Link, Personal, Position, PostContent, ServedCandidate,
     ServedSlate, SlateSource, format_rfc3339, parse_rfc3339,
 };
 use proptest::prelude::*;
@@ -75,6 +75,24 @@ fn derived() -> Derived {
         dwell_ms: Some(7),
         content: Some(content()),
         robot: true,
+        link: Some(link()),
+    }
+}
+
+fn link() -> Link {
+    Link { alias_id: "anon".to_owned(), person_id: "ada".to_owned() }
+}
+
+/// A link as stage 1 sends it: nothing of an action is in it.
+fn linked() -> Derived {
+    Derived {
+        position: Position { generation: 1, partition: 2, offset: 3, index: 1 },
+        previous: Some(Position { generation: 1, partition: 2, offset: 3, index: 0 }),
+        log_time_us: 1_700_000_000_000_002,
+        actor: "ada".to_owned(),
+        event_time_us: 1_700_000_000_000_000,
+        link: Some(link()),
+        ..Derived::default()
     }
 }
 
@@ -157,6 +175,7 @@ fn assert_known(path: &str, message: &DynamicMessage) {
 fn the_published_schema_and_the_types_are_one() {
     check("Envelope", &envelope());
     check("Derived", &derived());
+    check("Link", &link());
     check("DeadLetter", &dead_letter());
     check("ServedSlate", &served_slate());
 }
@@ -186,13 +205,14 @@ fn every_published_version_still_decodes() {
         assert_eq!(&read, expected);
     }
     fixture("v1/envelope", &Envelope { robot: false, violation: String::new(), ..envelope() });
-    fixture("v1/derived", &Derived { robot: false, ..derived() });
+    fixture("v1/derived", &Derived { robot: false, link: None, ..derived() });
     fixture("v1/dead_letter", &DeadLetter { door: String::new(), ..dead_letter() });
     fixture("v1/served_slate", &served_slate());
     fixture("v1/tick", &Envelope::tick());
     fixture("v2/envelope", &envelope());
-    fixture("v2/derived", &derived());
+    fixture("v2/derived", &Derived { link: None, ..derived() });
     fixture("v2/dead_letter", &dead_letter());
+    fixture("v2/link", &linked());
 }
 
 proptest! {

@@ -103,7 +103,7 @@ impl Ranker {
             ask(budget, Source::Follows, Share::Whole, followed::pull(store, &viewer.following)),
             ask(budget, Source::Trending, Share::Extra, trending::pull(store, partitions)),
             ask(budget, Source::Fresh, Share::Extra, fresh::pull(store, partitions)),
-            budget.within(Share::Extra, read_taste(store, &viewer.id)),
+            budget.within(Share::Extra, read_taste(store, &viewer.ids)),
         )
         .await;
 
@@ -135,8 +135,8 @@ impl Ranker {
         let store = self.store.as_ref();
         let (followed, strangers) = (std::mem::take(&mut gathered.followed), std::mem::take(&mut gathered.strangers));
         let (followed, strangers) = join(
-            hydrate(store, &viewer.id, followed),
-            budget.within(Share::Whole, hydrate(store, &viewer.id, strangers)),
+            hydrate(store, &viewer.ids, followed),
+            budget.within(Share::Whole, hydrate(store, &viewer.ids, strangers)),
         )
         .await;
         let reports = gathered.reports.iter_mut().filter(|report| report.name != Source::Follows.name());

@@ -93,7 +93,7 @@ impl Ranker {
             places.insert(candidate.post_id.clone(), (position + nth, entries[nth].score));
             candidates.push(candidate);
         }
-        let (kept, removed) = filter(viewer, hydrate(store, &viewer.id, candidates).await?);
+        let (kept, removed) = filter(viewer, hydrate(store, &viewer.ids, candidates).await?);
         page.removed.extend(removed);
         page.items.extend(kept.iter().filter_map(|kept| {
             let (position, score) = places.remove(&kept.candidate.post_id)?;

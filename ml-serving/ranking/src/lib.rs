@@ -19,6 +19,7 @@ mod feed;
 mod filters;
 mod hydrate;
 mod later;
+mod person;
 mod posts;
 mod record;
 mod scorers;

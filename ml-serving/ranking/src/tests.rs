@@ -4,6 +4,7 @@ mod author;
 mod budget;
 mod home;
 mod paging;
+mod person;
 mod record;
 mod sources;
 mod world;

@@ -9,13 +9,13 @@ use millrace_log::{Offset, Record};
 use millrace_warehouse::Table;
 use millrace_warehouse::tables::{
     DeadLetterRow, DeadLettersBuilder, EngagementWindowRow, EngagementWindowsBuilder, EventRow, EventsBuilder,
-    ServedSlateRow, ServedSlatesBuilder, date_of,
+    IdentitiesBuilder, IdentityRow, ServedSlateRow, ServedSlatesBuilder, date_of,
 };
 
 use super::rows::{self, RowsValue, before, offset_of};
-use super::{ArchiveOptions, ArchiveSeams};
+use super::{ArchiveOptions, ArchiveSeams, is_made_by_job};
 use crate::error::{Error, Result};
-use crate::job::Row;
+use crate::job::{ClosedWindow, LinkedId, Row};
 use crate::state::{StateKey, StateValue};
 
 /// How much one read of the log takes, bytes.
@@ -44,8 +44,8 @@ pub(crate) async fn cut(
     dates: &mut BTreeSet<i32>,
 ) -> Result<Cut> {
     let range = range.start..range.end.min(range.start + options.block_records_max as u64);
-    if table == Table::EngagementWindows {
-        return cut_windows(seams, options, of, range, dates).await;
+    if is_made_by_job(table) {
+        return cut_rows(seams, options, table, of, range, dates).await;
     }
     let mut verdicts = match table {
         Table::Events => Verdicts::of(seams, of, &range).await?,
@@ -130,7 +130,9 @@ impl Columns {
         match table {
             Table::ServedSlates => Columns::Slates(Box::new(ServedSlatesBuilder::with_capacity(rows))),
             Table::DeadLetters => Columns::Letters(Box::new(DeadLettersBuilder::with_capacity(rows))),
-            Table::Events | Table::EngagementWindows => Columns::Events(Box::new(EventsBuilder::with_capacity(rows))),
+            Table::Events | Table::EngagementWindows | Table::Identities => {
+                Columns::Events(Box::new(EventsBuilder::with_capacity(rows)))
+            }
         }
     }
 
@@ -318,18 +320,19 @@ async fn listed(
     }
 }
 
-async fn cut_windows(
+async fn cut_rows(
     seams: &ArchiveSeams,
     options: &ArchiveOptions,
+    made: Table,
     of: TopicPartition,
     range: Range<Offset>,
     dates: &mut BTreeSet<i32>,
 ) -> Result<Cut> {
     let table = rows::rows_table();
     let mut after = before(&table, range.start);
-    let mut columns = EngagementWindowsBuilder::with_capacity(PEEK_VALUES);
+    let mut columns = RowColumns::new(made);
     let (mut bytes, mut record, mut index) = (0, None, 0);
-    // The first record of a commit always fits: what one record closes has few enough dates for a commit of its own.
+    // The first record of a commit always fits: what one record leads to has few enough dates for a commit of its own.
     let is_first = dates.is_empty();
     let mut next = range.end;
     'all: loop {
@@ -355,22 +358,64 @@ async fn cut_windows(
             bytes += value.len();
             all_have_room(&rows, dates, usize::MAX);
             for row in &rows.rows {
-                add_window(&mut columns, of, offset, index, row);
+                columns.add(of, offset, index, row)?;
                 index += 1;
             }
         }
     }
-    let batch = (!columns.is_empty()).then(|| columns.finish());
-    Ok(Cut { rows: batch.into_iter().collect(), next, clock: None })
+    Ok(Cut { rows: columns.finish().into_iter().collect(), next, clock: None })
 }
 
 /// True when every row of a record fits into the commit; then their dates are in it.
 fn all_have_room(rows: &RowsValue, dates: &mut BTreeSet<i32>, dates_max: usize) -> bool {
-    rows.rows.iter().all(|Row::EngagementWindow(window)| has_room(shown(window.counts.start_us), dates, dates_max))
+    let time_us = |row: &Row| match row {
+        Row::EngagementWindow(window) => window.counts.start_us,
+        Row::Identity(identity) => identity.linked_at_us,
+    };
+    rows.rows.iter().all(|row| has_room(shown(time_us(row)), dates, dates_max))
 }
 
-fn add_window(columns: &mut EngagementWindowsBuilder, of: TopicPartition, offset: Offset, index: u32, row: &Row) {
-    let Row::EngagementWindow(closed) = row;
+/// Rows that jobs made, as columns.
+enum RowColumns {
+    Windows(Box<EngagementWindowsBuilder>),
+    Identities(Box<IdentitiesBuilder>),
+}
+
+impl RowColumns {
+    fn new(table: Table) -> Self {
+        match table {
+            Table::Identities => RowColumns::Identities(Box::new(IdentitiesBuilder::with_capacity(PEEK_VALUES))),
+            _ => RowColumns::Windows(Box::new(EngagementWindowsBuilder::with_capacity(PEEK_VALUES))),
+        }
+    }
+
+    fn add(&mut self, of: TopicPartition, offset: Offset, index: u32, row: &Row) -> Result<()> {
+        match (self, row) {
+            (RowColumns::Windows(columns), Row::EngagementWindow(closed)) => {
+                add_window(columns, of, offset, index, closed);
+            }
+            (RowColumns::Identities(columns), Row::Identity(linked)) => add_identity(columns, of, offset, linked),
+            _ => return Err(Error::corrupt("rows for another table than that of their topic", of)),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Option<RecordBatch> {
+        let batch = match self {
+            RowColumns::Windows(mut columns) => columns.finish(),
+            RowColumns::Identities(mut columns) => columns.finish(),
+        };
+        (batch.num_rows() > 0).then_some(batch)
+    }
+}
+
+fn add_window(
+    columns: &mut EngagementWindowsBuilder,
+    of: TopicPartition,
+    offset: Offset,
+    index: u32,
+    closed: &ClosedWindow,
+) {
     let counts = &closed.counts;
     let window = Window::ALL.into_iter().find(|w| *w as u32 == counts.window).unwrap_or(Window::FiveMinutes);
     columns.push(EngagementWindowRow {
@@ -392,5 +437,16 @@ fn add_window(columns: &mut EngagementWindowsBuilder, of: TopicPartition, offset
         partition: of.partition,
         offset,
         index,
+    });
+}
+
+fn add_identity(columns: &mut IdentitiesBuilder, of: TopicPartition, offset: Offset, linked: &LinkedId) {
+    columns.push(IdentityRow {
+        alias_id: &linked.alias_id,
+        person_id: &linked.person_id,
+        linked_at: shown(linked.linked_at_us),
+        topic: of.topic.as_str(),
+        partition: of.partition,
+        offset,
     });
 }

@@ -37,9 +37,10 @@ pub(crate) use rows::{
 pub use status::{ArchiveStatus, Archived, TableStatus};
 
 /// The tables, and the topic whose records lead to their rows.
-pub const SOURCES: [(Table, Topic); 4] = [
+pub const SOURCES: [(Table, Topic); 5] = [
     (Table::Events, Topic::Actions),
     (Table::EngagementWindows, Topic::ReactionEvents),
+    (Table::Identities, Topic::UserEvents),
     (Table::ServedSlates, Topic::ServedSlates),
     (Table::DeadLetters, Topic::DeadLetters),
 ];
@@ -342,12 +343,10 @@ impl Archiver {
 
     /// Up to where the rows of a partition are final: what its job committed, or all of it where no job decides.
     async fn end(&self, table: Table, of: TopicPartition) -> Result<Offset> {
-        match table {
-            Table::Events | Table::EngagementWindows => {
-                Ok(self.seams.board.get(of).map_or(0, |status| status.committed))
-            }
-            Table::ServedSlates | Table::DeadLetters => Ok(self.seams.log.bounds(of).await?.end),
+        if is_worked(table) {
+            return Ok(self.seams.board.get(of).map_or(0, |status| status.committed));
         }
+        Ok(self.seams.log.bounds(of).await?.end)
     }
 
     async fn clock_before(&self, of: TopicPartition, offset: Offset) -> Result<Option<LogTime>> {
@@ -369,13 +368,11 @@ impl Archiver {
         let mut is_known =
             partitions(Topic::Actions, self.seams.log.partitions()).all(|of| places.contains_key(&(Table::Events, of)));
         for ((table, of), place) in places {
-            let end = match table {
-                // What is not committed has led to no row yet.
-                Table::EngagementWindows => self.end(table, of).await?,
-                _ => self.seams.log.bounds(of).await?.end,
-            };
+            // What is not committed has led to no row of a job yet.
+            let end =
+                if is_made_by_job(table) { self.end(table, of).await? } else { self.seams.log.bounds(of).await?.end };
             let mut lag = self.owed(table, of, place.scanned..end).await?;
-            if table == Table::EngagementWindows {
+            if is_made_by_job(table) {
                 lag += self.seams.board.get(of).map_or(0, |status| status.owed);
             }
             status.tables.entry(table).or_default().lag += lag;
@@ -405,7 +402,7 @@ impl Archiver {
             return Ok(records);
         }
         match table {
-            Table::EngagementWindows => {
+            Table::EngagementWindows | Table::Identities => {
                 let found = self.seams.states.peek(of, &before(&rows_table(), range.start), 1).await?;
                 let owed = found.first().filter(|(key, _)| key.starts_with(rows_table().as_bytes()));
                 Ok(u64::from(owed.is_some()))
@@ -437,7 +434,12 @@ impl Archiver {
 
 /// True when a job decides what the rows are.
 fn is_worked(table: Table) -> bool {
-    matches!(table, Table::Events | Table::EngagementWindows)
+    table == Table::Events || is_made_by_job(table)
+}
+
+/// True when a job makes the rows: they wait in its state.
+fn is_made_by_job(table: Table) -> bool {
+    matches!(table, Table::EngagementWindows | Table::Identities)
 }
 
 fn partitions(topic: Topic, count: u32) -> impl Iterator<Item = TopicPartition> {

@@ -9,7 +9,7 @@ use millrace_log::Offset;
 use prost::Message;
 
 use crate::error::{Error, Result};
-use crate::job::{ClosedWindow, Row};
+use crate::job::{ClosedWindow, LinkedId, Row};
 use crate::state::{StateKey, StateStore, StateValue};
 
 /// Records that a job marked as a robot's.
@@ -104,6 +104,8 @@ pub(crate) struct RowsValue {
 struct RowsMessage {
     #[prost(message, repeated, tag = "1")]
     windows: Vec<WindowMessage>,
+    #[prost(message, repeated, tag = "2")]
+    identities: Vec<IdentityMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -116,31 +118,55 @@ struct WindowMessage {
     closed_at_us: i64,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct IdentityMessage {
+    #[prost(string, tag = "1")]
+    alias_id: String,
+    #[prost(string, tag = "2")]
+    person_id: String,
+    #[prost(sint64, tag = "3")]
+    linked_at_us: i64,
+}
+
+/// The jobs of one topic make rows of one kind only, so the order of their kinds says nothing.
 impl StateValue for RowsValue {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let message = RowsMessage::decode(bytes).ok()?;
-        let row = |w: WindowMessage| {
+        let window = |w: WindowMessage| {
             Row::EngagementWindow(ClosedWindow {
                 post_id: w.post_id,
                 counts: w.counts,
                 closed_at: LogTime(w.closed_at_us),
             })
         };
-        Some(Self { rows: message.windows.into_iter().map(row).collect() })
+        let identity = |i: IdentityMessage| {
+            let IdentityMessage { alias_id, person_id, linked_at_us } = i;
+            Row::Identity(LinkedId { alias_id, person_id, linked_at_us })
+        };
+        let rows = message.windows.into_iter().map(window).chain(message.identities.into_iter().map(identity));
+        Some(Self { rows: rows.collect() })
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let window = |row: &Row| match row {
-            Row::EngagementWindow(window) => WindowMessage {
-                post_id: window.post_id.clone(),
-                counts: window.counts,
-                closed_at_us: window.closed_at.0,
-            },
-        };
-        out.extend_from_slice(&RowsMessage { windows: self.rows.iter().map(window).collect() }.encode_to_vec());
+        let mut message = RowsMessage::default();
+        for row in &self.rows {
+            match row {
+                Row::EngagementWindow(window) => message.windows.push(WindowMessage {
+                    post_id: window.post_id.clone(),
+                    counts: window.counts,
+                    closed_at_us: window.closed_at.0,
+                }),
+                Row::Identity(identity) => message.identities.push(IdentityMessage {
+                    alias_id: identity.alias_id.clone(),
+                    person_id: identity.person_id.clone(),
+                    linked_at_us: identity.linked_at_us,
+                }),
+            }
+        }
+        out.extend_from_slice(&message.encode_to_vec());
     }
 
     fn weight(&self) -> usize {
-        self.rows.len() * size_of::<ClosedWindow>()
+        self.rows.len() * size_of::<Row>()
     }
 }

@@ -37,6 +37,18 @@ impl Job for Graph {
         let forward = input.key == input.record.actor;
         let (table, other) =
             if forward { (tables::EDGES, &input.record.target_id) } else { (tables::EDGES_BACK, &input.record.actor) };
+        let list = match (edge, forward) {
+            (FOLLOW, true) => Some(views::FOLLOWING),
+            (BLOCK, true) => Some(views::BLOCKED),
+            (BLOCK, false) => Some(views::BLOCKED_BY),
+            (MUTE, true) => Some(views::MUTED),
+            _ => None,
+        };
+        if let Some(view) = list.filter(|_| !on) {
+            // Also where there is no such edge: the person may have made it under another id.
+            let undone = views::list(views::UNDONE, input.key);
+            writes.raise(undone, views::undone_member(view, other), input.record.event_time_us);
+        }
         let key = StateKey::new(table).part(input.key).last(&[edge]).last(other.as_bytes());
         if state.contains::<Present>(&key)? == on {
             return Ok(());
@@ -46,13 +58,6 @@ impl Job for Graph {
         } else {
             state.remove(&key);
         }
-        let list = match (edge, forward) {
-            (FOLLOW, true) => Some(views::FOLLOWING),
-            (BLOCK, true) => Some(views::BLOCKED),
-            (BLOCK, false) => Some(views::BLOCKED_BY),
-            (MUTE, true) => Some(views::MUTED),
-            _ => None,
-        };
         if let Some(view) = list {
             let member = Bytes::copy_from_slice(other.as_bytes());
             if on {

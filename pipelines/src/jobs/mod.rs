@@ -5,6 +5,7 @@ mod authors;
 mod derived;
 mod engagement;
 mod graph;
+mod identity;
 mod posts;
 mod robots;
 mod stage_one;
@@ -18,6 +19,7 @@ pub use authors::Authors;
 pub use derived::DerivedStage;
 pub use engagement::Engagement;
 pub use graph::Graph;
+pub use identity::Identity;
 pub use posts::Posts;
 pub use robots::ROBOT_FOR_US;
 pub use stage_one::{ALLOWED_LATENESS_US, StageOne, StageOneOptions, TAGS_MAX};
@@ -41,6 +43,8 @@ pub(crate) mod tables {
     pub(crate) const USERS: u8 = 18;
     /// `user-events`: posts by author.
     pub(crate) const AUTHORED: u8 = 19;
+    /// `user-events`: whose an id is.
+    pub(crate) const IDENTITIES: u8 = 20;
     /// `reaction-events`: posts.
     pub(crate) const POSTS: u8 = 16;
     /// `reaction-events`: totals by post.
@@ -70,7 +74,8 @@ pub fn stage_of(topic: Topic, generation: u32, partitions: u32) -> Option<Arc<dy
     match topic {
         Topic::Actions => Some(Arc::new(StageOne::new(StageOneOptions::new(generation, partitions)))),
         Topic::UserEvents => {
-            Some(Arc::new(DerivedStage::new(generation, partitions, vec![Box::new(Graph), Box::new(Authors)])))
+            let jobs: Vec<Box<dyn Job>> = vec![Box::new(Graph), Box::new(Authors), Box::new(Identity)];
+            Some(Arc::new(DerivedStage::new(generation, partitions, jobs)))
         }
         Topic::ReactionEvents => {
             let jobs: Vec<Box<dyn Job>> = vec![Box::new(Posts), Box::new(Engagement), Box::new(Trends::posts())];

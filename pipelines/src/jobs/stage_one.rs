@@ -2,12 +2,12 @@
 //! actor, and writes the re-keyed topics, each record with its position and the one before it.
 
 use millrace_events::{
-    Action, ActionKind, Derived, Envelope, ID_BYTES_MAX, Kind, LogTime, Position, Topic, TopicPartition, decode,
+    Action, ActionKind, Derived, Envelope, ID_BYTES_MAX, Kind, Link, LogTime, Position, Topic, TopicPartition, decode,
     partition_of,
 };
 use millrace_log::Record;
 
-use super::{activity, robots, tables};
+use super::{activity, identity, robots, tables};
 use crate::error::Result;
 use crate::job::{Publish, Stage, Writes};
 use crate::operators::dedup::{Dedup, DedupBounds, message_identity};
@@ -93,23 +93,37 @@ impl StageOne {
         let now = standing(state)?;
         now.accepted += 1;
         now.late += u64::from(late);
-        let Some(action) = &envelope.action else { return Ok(()) };
         let actor = envelope.key();
-        activity::apply(actor, action, envelope.event_time_us, writes);
-        let record = Derived {
+        let common = Derived {
             log_time_us: time.0,
             late,
-            kind: action.kind,
             actor: actor.to_owned(),
-            post_id: action.post_id.clone(),
-            target_id: action.target_id.clone(),
             event_time_us: envelope.event_time_us,
-            dwell_ms: action.dwell_ms,
-            content: envelope.personal.as_ref().and_then(|p| p.content.clone()),
             robot,
             ..Derived::default()
         };
+        if let Some(link) = identity::link_of(envelope) {
+            return self.link(link, common, state, writes);
+        }
+        let Some(action) = &envelope.action else { return Ok(()) };
+        activity::apply(actor, action, envelope.event_time_us, writes);
+        let record = Derived {
+            kind: action.kind,
+            post_id: action.post_id.clone(),
+            target_id: action.target_id.clone(),
+            dwell_ms: action.dwell_ms,
+            content: envelope.personal.as_ref().and_then(|p| p.content.clone()),
+            ..common
+        };
         self.rekey(action, record, state, writes)
+    }
+
+    /// Sends a link to both of its ends.
+    fn link(&self, link: Link, common: Derived, state: &mut State, writes: &mut Writes) -> Result<()> {
+        let Link { alias_id, person_id } = link.clone();
+        let record = Derived { link: Some(link), ..common };
+        self.send(Topic::UserEvents, &alias_id, record.clone(), state, writes)?;
+        self.send(Topic::UserEvents, &person_id, record, state, writes)
     }
 
     /// Sends the record to everyone it concerns.

@@ -60,7 +60,7 @@ impl Comparison {
                 let of = TopicPartition::new(topic, partition);
                 let recorded = recorded.get(&source).copied().unwrap_or(0);
                 let bounds = self.live.bounds(of).await?;
-                let is_replayed = matches!(topic, Topic::Actions | Topic::ReactionEvents);
+                let is_replayed = matches!(topic, Topic::Actions | Topic::UserEvents | Topic::ReactionEvents);
                 let reached = if is_replayed { self.reached.get(&of).copied().unwrap_or(0) } else { bounds.end };
                 if recorded > reached {
                     report.difference = Some(format!(

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use millrace_events::{Derived, LogTime, Position, Topic, TopicPartition};
 use millrace_feature_store::RecordKey;
 use millrace_log::Record;
-use millrace_pipelines::jobs::{ALLOWED_LATENESS_US, Authors, DerivedStage, Engagement, Graph, Posts, stage_of};
+use millrace_pipelines::jobs::{
+    ALLOWED_LATENESS_US, Authors, DerivedStage, Engagement, Graph, Identity, Posts, stage_of,
+};
 use millrace_pipelines::operators::window::TumblingCount;
 use millrace_pipelines::state::{State, StateKey, StateValue};
 use millrace_pipelines::{Advance, Input, Job, Result, Stage, Writes};
@@ -122,7 +124,8 @@ impl Stage for WithoutPositions {
 pub(crate) fn stage(topic: Topic, generation: u32, partitions: u32, mutant: Mutant) -> Option<Arc<dyn Stage>> {
     let derived: Arc<dyn Stage> = match topic {
         Topic::UserEvents => {
-            Arc::new(DerivedStage::new(generation, partitions, vec![Box::new(Graph), Box::new(Authors)]))
+            let jobs: Vec<Box<dyn Job>> = vec![Box::new(Graph), Box::new(Authors), Box::new(Identity)];
+            Arc::new(DerivedStage::new(generation, partitions, jobs))
         }
         Topic::ReactionEvents => {
             let windows = Windows { close_per_batch: mutant == Mutant::CloseByBatch };

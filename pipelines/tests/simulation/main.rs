@@ -329,6 +329,24 @@ impl World {
         Ok(windows)
     }
 
+    /// What the rows that wait for the warehouse say of each id: the last one, which is the best of them.
+    fn identities(&self) -> Result<model::Identities, String> {
+        let mut identities = model::Identities::new();
+        for partition in 0..PARTITIONS {
+            let of = TopicPartition::new(Topic::UserEvents, partition);
+            let values = self.states.values(of).into_iter().filter(|(key, _)| key.first() == Some(&ROWS_TABLE));
+            for row in values.flat_map(|(_, value)| RowsMessage::decode(value).unwrap().identities) {
+                let said = (row.person_id, row.linked_at_us);
+                if let Some(before) = identities.insert(row.alias_id.clone(), said.clone())
+                    && (before.1, &before.0) <= (said.1, &said.0)
+                {
+                    return Err(format!("{} is {said:?}, which is no better than {before:?}", row.alias_id));
+                }
+            }
+        }
+        Ok(identities)
+    }
+
     /// Each partition's jobs over its own topic from the start, in one go, beside what happened live.
     fn replay(&self) -> Result<BTreeSet<Content>, String> {
         let (online, states) = (ToyStore::new(), ToyStateStore::new());
@@ -384,6 +402,18 @@ const ROWS_TABLE: u8 = 254;
 struct RowsMessage {
     #[prost(message, repeated, tag = "1")]
     windows: Vec<WindowMessage>,
+    #[prost(message, repeated, tag = "2")]
+    identities: Vec<IdentityMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct IdentityMessage {
+    #[prost(string, tag = "1")]
+    alias_id: String,
+    #[prost(string, tag = "2")]
+    person_id: String,
+    #[prost(sint64, tag = "3")]
+    linked_at_us: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -453,6 +483,10 @@ fn check(seed: u64, mutant: Mutant) -> Result<(), String> {
         let missing = expected.windows.iter().find(|(at, counts)| closed.get(at) != Some(counts));
         let extra = closed.iter().find(|(at, counts)| expected.windows.get(at) != Some(counts));
         return Err(format!("closed windows differ from the model: expected {missing:?}, found {extra:?}"));
+    }
+    let identities = world.identities()?;
+    if identities != expected.identities {
+        return Err(format!("persons differ from the model: expected {:?}, found {identities:?}", expected.identities));
     }
     let replayed = world.replay()?;
     first_difference("a replay", &replayed, &live)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_events::{Action, ActionKind, Envelope, Kind, Window, partition_of};
 use millrace_feature_store::online::Content;
-use millrace_feature_store::views::{self, EngagementRecord, PostRecord, UserRecord, WindowCounts};
+use millrace_feature_store::views::{self, EngagementRecord, IdentityRecord, PostRecord, UserRecord, WindowCounts};
 use millrace_pipelines::operators::distinct::Distinct;
 use prost::Message;
 use rand::Rng;
@@ -26,6 +26,9 @@ const POSTS_PER_USER: usize = 2;
 pub(crate) fn user(n: usize) -> String {
     format!("u{n}")
 }
+
+/// Anonymous ids: nobody acts by them here, they are only said to be somebody's.
+const DEVICES: usize = 2;
 
 fn post(author: usize, n: usize) -> String {
     format!("p{author}.{n}")
@@ -63,34 +66,55 @@ pub(crate) fn events(random: &mut SmallRng, count: usize) -> Vec<Sent> {
             ActionKind::PostHidden,
         ];
         let kind = kinds[random.random_range(0..kinds.len())];
-        let by_author = matches!(kind, ActionKind::PostCreated | ActionKind::PostEdited | ActionKind::PostDeleted);
-        let author = if by_author { actor } else { random.random_range(0..USERS) };
-        let target = (actor + random.random_range(1..USERS)) % USERS;
         let behind = match random.random_range(0..10) {
             0 => random.random_range(0..1_200_000_000),
             1..4 => random.random_range(0..200_000_000),
             _ => random.random_range(0..5_000_000),
         };
+        let common = Envelope {
+            message_id: format!("m{n}"),
+            source: "sim".to_owned(),
+            user_id: user(actor),
+            event_time_us: now - behind,
+            ..Envelope::default()
+        };
+        if random.random_range(0..8) == 0 {
+            sent.push(Sent { envelope: link(random, common), log_time: now });
+            continue;
+        }
+        let by_author = matches!(kind, ActionKind::PostCreated | ActionKind::PostEdited | ActionKind::PostDeleted);
+        let author = if by_author { actor } else { random.random_range(0..USERS) };
+        let target = (actor + random.random_range(1..USERS)) % USERS;
         let action = Action {
             kind: kind as i32,
             post_id: post(author, random.random_range(0..POSTS_PER_USER)),
             target_id: user(target),
             ..Action::default()
         };
-        let envelope = Envelope {
-            message_id: format!("m{n}"),
-            source: "sim".to_owned(),
-            kind: Kind::Track as i32,
-            event: kind.as_str().to_owned(),
-            user_id: user(actor),
-            event_time_us: now - behind,
-            action: Some(action),
-            ..Envelope::default()
-        };
+        let envelope =
+            Envelope { kind: Kind::Track as i32, event: kind.as_str().to_owned(), action: Some(action), ..common };
         sent.push(Sent { envelope, log_time: now });
     }
     sent
 }
+
+/// A device or a user is said to be the one who sends this.
+fn link(random: &mut SmallRng, common: Envelope) -> Envelope {
+    let other = match random.random_range(0..USERS + DEVICES) {
+        n if n < USERS => user(n),
+        n => format!("d{}", n - USERS),
+    };
+    // Rough times, so that some are equal.
+    let event_time_us = common.event_time_us / 60_000_000 * 60_000_000;
+    if random.random_range(0..3) == 0 {
+        Envelope { kind: Kind::Alias as i32, previous_id: other, event_time_us, ..common }
+    } else {
+        Envelope { kind: Kind::Identify as i32, anonymous_id: other, event_time_us, ..common }
+    }
+}
+
+/// Whose each id is, and since when.
+pub(crate) type Identities = BTreeMap<String, (String, i64)>;
 
 /// Windows by post, width and start.
 pub(crate) type Windows = BTreeMap<(String, u32, i64), WindowCounts>;
@@ -101,6 +125,8 @@ pub(crate) struct Expected {
     pub(crate) content: BTreeSet<Content>,
     /// Every window of every post, once all have closed.
     pub(crate) windows: Windows,
+    /// Whose each id is.
+    pub(crate) identities: Identities,
 }
 
 /// What these events lead to. `log_times` is the log time that each distinct event was really stamped with
@@ -119,11 +145,17 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> Expe
     let mut reactions: BTreeMap<(String, bytes::Bytes), i64> = BTreeMap::new();
     let mut windows: BTreeMap<(i64, String), u64> = BTreeMap::new();
     let mut drawn = Windows::new();
+    let mut identities = Identities::new();
+    let mut aliases: BTreeMap<(String, String), i64> = BTreeMap::new();
+    let mut undone: BTreeMap<(String, bytes::Bytes), i64> = BTreeMap::new();
     for Sent { envelope, .. } in sent {
         if !seen.insert(envelope.message_id.clone()) {
             continue;
         }
-        let action = envelope.action.as_ref().unwrap();
+        let Some(action) = &envelope.action else {
+            identify(envelope, &mut identities, &mut aliases);
+            continue;
+        };
         let (actor, target, post) = (&envelope.user_id, &action.target_id, &action.post_id);
         let at = envelope.event_time_us;
         let kind = action.kind();
@@ -180,6 +212,9 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> Expe
             }
             ActionKind::UserFollowed | ActionKind::UserUnfollowed => {
                 let on = kind == ActionKind::UserFollowed;
+                if !on {
+                    raise(&mut undone, actor, views::undone_member(views::FOLLOWING, target), at);
+                }
                 if edge(views::FOLLOWING, actor, target, on) {
                     let add = if on { 1 } else { u64::MAX };
                     let from = &mut follows.entry(actor.clone()).or_default().following;
@@ -190,6 +225,10 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> Expe
             }
             ActionKind::UserBlocked | ActionKind::UserUnblocked => {
                 let on = kind == ActionKind::UserBlocked;
+                if !on {
+                    raise(&mut undone, actor, views::undone_member(views::BLOCKED, target), at);
+                    raise(&mut undone, target, views::undone_member(views::BLOCKED_BY, actor), at);
+                }
                 edge(views::BLOCKED, actor, target, on);
                 edge(views::BLOCKED_BY, target, actor, on);
             }
@@ -252,6 +291,10 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> Expe
     for (id, value) in &follows {
         record(views::record(views::USER, id), value.encode_to_vec());
     }
+    for (alias, (person, at)) in &identities {
+        let identity = IdentityRecord { person_id: person.clone(), linked_at_us: *at };
+        record(views::record(views::IDENTITY, alias), identity.encode_to_vec());
+    }
     for ((viewer, post), hidden) in &met {
         record(views::seen_key(viewer, post), views::SeenRecord { hidden: *hidden }.encode_to_vec());
     }
@@ -268,10 +311,32 @@ pub(crate) fn expected(sent: &[Sent], log_times: &BTreeMap<String, i64>) -> Expe
     for ((view, from, to), at) in &edges {
         content.insert(Content::Member(views::list(*view, from), to.clone().into(), *at));
     }
+    for ((person, alias), at) in &aliases {
+        content.insert(Content::Member(views::list(views::ALIASES, person), alias.clone().into(), *at));
+    }
+    for ((user, member), at) in &undone {
+        content.insert(Content::Member(views::list(views::UNDONE, user), member.clone(), *at));
+    }
     for ((viewer, member), at) in &reactions {
         content.insert(Content::Member(views::list(views::REACTIONS, viewer), member.clone(), *at));
     }
-    Expected { content, windows: drawn }
+    Expected { content, windows: drawn, identities }
+}
+
+/// Of all that is said about an id the earliest counts, at one time the least person; whose end it is told keeps the latest.
+fn identify(envelope: &Envelope, identities: &mut Identities, aliases: &mut BTreeMap<(String, String), i64>) {
+    let is_alias = envelope.kind() == Kind::Alias;
+    let alias = if is_alias { &envelope.previous_id } else { &envelope.anonymous_id };
+    let (person, at) = (&envelope.user_id, envelope.event_time_us);
+    if alias == person {
+        return;
+    }
+    let known = identities.entry(alias.clone()).or_insert_with(|| (person.clone(), at));
+    if (at, person) < (known.1, &known.0) {
+        *known = (person.clone(), at);
+    }
+    let claim = aliases.entry((person.clone(), alias.clone())).or_insert(at);
+    *claim = at.max(*claim);
 }
 
 /// What is published of a post's windows: of each width the latest, and the one directly before it.

@@ -39,7 +39,7 @@ async function site(settings) {
 // Opens `name` for somebody new, in a browser that remembers nothing, and runs `test` with it.
 async function visited(browser, name, { at = to, options = {}, mayFail = () => false }, test) {
   const post = `post-${randomUUID().slice(0, 12)}`
-  const pages = await site({ load: { writeKey, cdnSettings: { integrations: { 'Segment.io': { apiKey: writeKey } } } }, to: at, writeKey, post, options })
+  const pages = await site({ to: at, writeKey, post, options })
   const context = await browser.newContext()
   const page = await context.newPage()
   const complaints = []
@@ -101,7 +101,7 @@ const batching = { deliveryStrategy: { strategy: 'batching', config: { size: 10,
 const through = (url) => ({ apiHost: `${new URL(url).host}/v1`, protocol: 'http' })
 
 async function segmentViewAndClick(browser, more) {
-  const options = { integrations: { 'Segment.io': { ...through(to), ...more } } }
+  const options = { integrations: { 'Segment.io': more } }
   await visited(browser, 'segment.html', { options }, async ({ page, platform, post, url }) => {
     await page.click('#like')
     await page.waitForFunction(() => localStorage.getItem('ajs_anonymous_id'))
@@ -119,8 +119,7 @@ async function segmentViewAndClick(browser, more) {
 }
 
 async function segmentEveryCall(browser) {
-  const options = { integrations: { 'Segment.io': through(to) } }
-  await visited(browser, 'segment.html', { options }, async ({ page, platform, post }) => {
+  await visited(browser, 'segment.html', {}, async ({ page, platform, post }) => {
     const from = new Date(Date.now() - 60_000).toISOString()
     const user = `user-${post}`
     await page.evaluate(

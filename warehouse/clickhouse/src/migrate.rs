@@ -26,6 +26,7 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "tables", text: include_str!("../migrations/0001_tables.sql") },
     Migration { number: 2, name: "marks", text: include_str!("../migrations/0002_marks.sql") },
+    Migration { number: 3, name: "identities", text: include_str!("../migrations/0003_identities.sql") },
 ];
 
 /// The number of the newest one.

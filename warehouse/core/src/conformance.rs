@@ -16,8 +16,10 @@ use futures::future::{join_all, join3, select};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use millrace_events::Topic;
 
-use crate::tables::{DeadLetterRow, DeadLettersBuilder, EngagementWindowRow, EngagementWindowsBuilder};
-use crate::tables::{EventRow, EventsBuilder, ServedSlateRow, ServedSlatesBuilder};
+use crate::tables::{
+    DeadLetterRow, DeadLettersBuilder, EngagementWindowRow, EngagementWindowsBuilder, EventRow, EventsBuilder,
+    IdentitiesBuilder, IdentityRow, ServedSlateRow, ServedSlatesBuilder,
+};
 use crate::{Block, ErrorKind, NamedQuery, Offset, Params, Source, Table, Warehouse};
 
 /// How a law gets a warehouse.
@@ -321,6 +323,7 @@ pub async fn rows_come_back_as_they_were(harness: &dyn Harness) {
     let rows = [
         (Table::Events, events(0, 0..100)),
         (Table::EngagementWindows, windows()),
+        (Table::Identities, identities()),
         (Table::ServedSlates, slates()),
         (Table::DeadLetters, letters()),
     ];
@@ -375,6 +378,21 @@ fn windows() -> RecordBatch {
             partition: 0,
             offset: 7,
             index,
+        });
+    }
+    rows.finish()
+}
+
+fn identities() -> RecordBatch {
+    let mut rows = IdentitiesBuilder::with_capacity(0);
+    for (offset, person_id) in (0..).zip(["ada", "", "日本"]) {
+        rows.push(IdentityRow {
+            alias_id: "a\u{0}\n",
+            person_id,
+            linked_at: [TIME_US, -TIME_US, 0][offset],
+            topic: "user-events",
+            partition: 0,
+            offset: offset as u64,
         });
     }
     rows.finish()

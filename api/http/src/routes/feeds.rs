@@ -21,7 +21,7 @@ use crate::error::{ApiError, Problem};
 #[into_params(parameter_in = Query)]
 pub(crate) struct HomeParams {
     /// For whom.
-    #[param(required = true, min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    #[param(required = true, min_length = 1, max_length = 200)]
     viewer: Option<String>,
     /// How many items, 1 to 100; 20 when absent.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
@@ -224,7 +224,11 @@ pub(crate) struct AuthorFeedItem {
 
 /// A page of an author's posts, newest first.
 #[utoipa::path(get, path = "/v1/feeds/author/{author_id}", tag = "feeds",
-    params(("author_id" = String, Path, description = "Whose", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"), AuthorParams), responses(
+    params(
+        ("author_id" = String, Path, description = "Whose", min_length = 1, max_length = 200,
+            pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"),
+        AuthorParams,
+    ), responses(
     (status = 200, body = AuthorFeed), (status = "4XX", body = Problem), (status = "5XX", body = Problem),
 ))]
 pub(crate) async fn author(

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod feeds;
 pub(crate) mod health;
 pub(crate) mod log;
+pub(crate) mod persons;
 pub(crate) mod posts;
 pub(crate) mod queries;
 mod query;
@@ -40,6 +41,7 @@ const fn guarded(path: &'static str, scope: Scope, methods: fn() -> MethodRouter
 pub(crate) const GUARDED: &[Guarded] = &[
     guarded("/v1/feeds/home", Scope::FeedsRead, || get(feeds::home)),
     guarded("/v1/feeds/author/{author_id}", Scope::FeedsRead, || get(feeds::author)),
+    guarded("/v1/persons/{id}", Scope::FeedsRead, || get(persons::person)),
     guarded("/v1/posts/{post_id}", Scope::FeedsRead, || get(posts::post)),
     guarded("/v1/posts/{post_id}/engagement", Scope::FeedsRead, || get(posts::engagement)),
     guarded("/v1/trends/tags", Scope::FeedsRead, || get(trends::tags)),

@@ -39,7 +39,10 @@ pub(crate) struct Post {
 
 /// A post.
 #[utoipa::path(get, path = "/v1/posts/{post_id}", tag = "posts",
-    params(("post_id" = String, Path, description = "Which", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")), responses(
+    params(
+        ("post_id" = String, Path, description = "Which", min_length = 1, max_length = 200,
+            pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"),
+    ), responses(
     (status = 200, body = Post), (status = "4XX", body = Problem), (status = "5XX", body = Problem),
 ))]
 pub(crate) async fn post(State(shared): State<Arc<Shared>>, Id(post_id): Id) -> Answer<Post> {
@@ -125,7 +128,10 @@ pub(crate) struct WindowTotals {
 
 /// The counters of a post; zeros for one that nobody has reacted to.
 #[utoipa::path(get, path = "/v1/posts/{post_id}/engagement", tag = "posts",
-    params(("post_id" = String, Path, description = "Which", min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")), responses(
+    params(
+        ("post_id" = String, Path, description = "Which", min_length = 1, max_length = 200,
+            pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"),
+    ), responses(
     (status = 200, body = Engagement), (status = "4XX", body = Problem), (status = "5XX", body = Problem),
 ))]
 pub(crate) async fn engagement(State(shared): State<Arc<Shared>>, Id(post_id): Id) -> Answer<Engagement> {

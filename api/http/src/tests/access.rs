@@ -18,6 +18,7 @@ fn documented() -> Vec<String> {
             .replace("{post_id}", "p")
             .replace("{author_id}", "a")
             .replace("{name}", "events_by_name")
+            .replace("{id}", "ann")
             + "?viewer=ann"
     };
     read.map(|(path, _)| filled(path)).collect()

@@ -153,11 +153,10 @@ impl Harness {
         let log = ToyLog::new(PARTITIONS);
         let store = ToyStore::new();
         let process = Arc::new(Process::default());
-        let options = CollectorOptions {
-            keys: std::iter::once(Key::write("web", "wk")).chain(Scope::ALL.map(secret)).collect(),
-            accept_any_key,
-            ..CollectorOptions::default()
-        };
+        let known = std::iter::once(Key::write("web", "wk")).chain(Scope::ALL.map(secret));
+        // Any key is taken where there is none.
+        let keys = known.filter(|_| !accept_any_key).collect();
+        let options = CollectorOptions { keys, accept_any_key, ..CollectorOptions::default() };
         let ranker = Ranker::new(Arc::new(store.clone()), PARTITIONS, RankerOptions::default());
         let api = Api::new(ApiState {
             collector: Arc::new(Collector::new(Arc::new(log.clone()), Arc::new(Still), options)),

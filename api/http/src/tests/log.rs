@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use millrace_events::{DeadLetter, Derived, Position, PostContent, Topic, TopicPartition};
+use millrace_events::{DeadLetter, Derived, Link, Position, PostContent, Topic, TopicPartition};
 use millrace_log::{Append, EventLog as _};
 use prost::Message as _;
 
@@ -51,6 +51,9 @@ async fn every_topic_has_its_lines() {
         ..Derived::default()
     };
     append(&harness, Topic::UserEvents, derived.encode_to_vec()).await;
+    let link = Link { alias_id: "anon".to_owned(), person_id: "ann".to_owned() };
+    let linked = Derived { link: Some(link), kind: 0, post_id: String::new(), content: None, ..derived };
+    append(&harness, Topic::UserEvents, linked.encode_to_vec()).await;
     append(&harness, Topic::UserEvents, vec![0xff; 3]).await;
     let letter = |payload: &'static [u8]| DeadLetter {
         reason: "missing_property".to_owned(),
@@ -70,7 +73,8 @@ async fn every_topic_has_its_lines() {
     }
     insta::assert_snapshot!(lines, @r#"
     {"topic":"user-events","partition":0,"offset":0,"log_time":"2026-01-01T00:00:00Z","key":"ann","position":{"generation":1,"partition":2,"offset":3,"index":4},"source_log_time":"2026-01-01T00:00:00Z","action":"post_created","actor":"ann","post_id":"p","event_time":"2026-01-01T00:00:00Z","content":{"text":"hi"}}
-    {"topic":"user-events","partition":0,"offset":1,"log_time":"2026-01-01T00:00:00Z","key":"ann","error":"cannot decode a derived record","value_base64":"////"}
+    {"topic":"user-events","partition":0,"offset":1,"log_time":"2026-01-01T00:00:00Z","key":"ann","position":{"generation":1,"partition":2,"offset":3,"index":4},"source_log_time":"2026-01-01T00:00:00Z","actor":"ann","event_time":"2026-01-01T00:00:00Z","link":{"alias_id":"anon","person_id":"ann"}}
+    {"topic":"user-events","partition":0,"offset":2,"log_time":"2026-01-01T00:00:00Z","key":"ann","error":"cannot decode a derived record","value_base64":"////"}
     {"topic":"dead-letters","partition":0,"offset":0,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","door":"track","payload":{ "type": "track" },"position":{"generation":1,"partition":2,"offset":3,"index":4}}
     {"topic":"dead-letters","partition":0,"offset":1,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","door":"track","payload":"{\"cut\": \"of","position":{"generation":1,"partition":2,"offset":3,"index":4}}
     {"topic":"dead-letters","partition":0,"offset":2,"log_time":"2026-01-01T00:00:00Z","key":"ann","reason":"missing_property","detail":"post_id is required","by":"collector","door":"track","payload_base64":"/wA=","position":{"generation":1,"partition":2,"offset":3,"index":4}}

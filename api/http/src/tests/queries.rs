@@ -81,6 +81,7 @@ async fn the_list_says_what_each_query_takes() {
     [{"default":null,"doc":"Only what happened at this time or later.","name":"from","required":false,"type":"timestamp"},
     {"default":null,"doc":"Only what happened before this time.","name":"to","required":false,"type":"timestamp"},
     {"default":"likes","doc":"The action to count.","name":"by","one_of":["views","clicks","likes","comments","shares","saves","hides","reports"],"required":false,"type":"text"},
+    {"default":"include","doc":"Whether what robots did counts too.","name":"robots","one_of":["include","exclude"],"required":false,"type":"text"},
     {"default":20,"doc":"How many posts at most.","maximum":1000,"minimum":1,"name":"limit","required":false,"type":"integer"}]
     "#);
     let post_reach = queries.iter().find(|query| query["name"] == "post_reach").unwrap();
@@ -110,7 +111,9 @@ async fn the_shape_of_an_answer_in_json() {
         .to_string()
     );
     let asked = harness.process.queries.asked.lock().unwrap().pop().unwrap();
-    let params = [("from", Value::Timestamp(NOW_US)), ("to", Value::Null)].map(|(n, v)| (n.to_owned(), v));
+    let robots = Value::Text("include".to_owned());
+    let params = [("from", Value::Timestamp(NOW_US)), ("to", Value::Null), ("robots", robots)];
+    let params = params.map(|(n, v)| (n.to_owned(), v));
     assert_eq!(asked, ("events_by_name".to_owned(), params.into()));
 }
 

@@ -196,6 +196,7 @@ async fn the_shape_of_a_post() {
       "post_id": "b1",
       "reply_to": null,
       "repost_of": null,
+      "robot": false,
       "tags": [
         "rust"
       ],
@@ -217,6 +218,7 @@ async fn the_shape_of_a_post() {
       "post_id": "b1",
       "reply_to": null,
       "repost_of": null,
+      "robot": false,
       "tags": [],
       "text": "",
       "url": null

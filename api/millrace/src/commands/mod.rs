@@ -9,6 +9,7 @@ pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod local;
 pub(crate) mod migrate;
+pub(crate) mod plans;
 pub(crate) mod rebuild;
 pub(crate) mod restore;
 pub(crate) mod sender;

@@ -97,7 +97,7 @@ async fn what_is_too_much_of_a_request_is_answered_and_hurts_nobody() {
     let deep = |levels: usize| event(&format!(r#"{{"d":{}{}}}"#, "[".repeat(levels), "]".repeat(levels)));
     let plain = |body: String| (body.into_bytes(), false);
     // What crosses which bound, the body and whether it is sent as gzip, the status, the code or the reason of a dead letter.
-    let cases: Vec<(&str, (Vec<u8>, bool), u16, &str)> = vec![
+    let cases = [
         ("a body of 2 MiB and a byte", (vec![b' '; 2 * 1024 * 1024 + 1], false), 400, "body_too_large"),
         ("a batch of 512,001 bytes", (vec![b' '; 512_001], false), 400, "batch_too_large"),
         ("a gzip bomb", (bomb.finish().unwrap(), true), 400, "batch_too_large"),

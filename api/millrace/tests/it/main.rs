@@ -17,6 +17,7 @@ mod engines;
 mod failpoints;
 mod full_disk;
 mod hostile;
+mod identity;
 mod keys;
 mod load;
 mod migrate;

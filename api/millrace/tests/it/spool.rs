@@ -84,7 +84,7 @@ async fn a_full_spool_refuses_and_a_kill_loses_and_doubles_nothing_of_it() {
     let server = start(&data, &arguments, away).await;
     let mut sent = Sent::default();
     fill(&server, &mut sent).await;
-    assert_eq!(server.get("/readyz").await.0, 200, "the log itself is well here");
+    assert_eq!(server.get("/readyz").await.0, 503, "a door that takes no events is not ready");
     server.kill();
     assert!(!is_empty(&dir));
 

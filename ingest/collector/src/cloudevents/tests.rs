@@ -262,7 +262,7 @@ fn a_request_that_cannot_be_read_is_turned_away() {
     turned_away(ask(BATCHED, &format!("[{}]", ["1"; 2_501].join(","))), TooLarge, "too_many_events");
     turned_away(ask(STRUCTURED, &" ".repeat(crate::EVENT_BYTES_MAX + 1)), TooLarge, "event_too_large");
     turned_away(request(Some("application/json"), &LEAST, "{"), Malformed, "invalid_json");
-    turned_away(request(Some("application/json"), &LEAST, vec![b'"', 0xff, b'"']), Malformed, "invalid_utf8");
+    turned_away(request(Some("application/json"), &LEAST, " [1,"), Malformed, "invalid_json");
     turned_away(request(None, &[("id", "%ff")], ""), Malformed, "invalid_attribute");
     let no_key = Request { key: None, ..ask(STRUCTURED, &event().to_string()) };
     turned_away(no_key, Unauthorized, "missing_write_key");
@@ -306,6 +306,10 @@ fn headers_and_a_body_are_the_same_event() {
     assert_eq!(of(Some("application/vnd.x+JSON; charset=utf-8"), b"[1]"), json!({"data": [1]}));
     assert_eq!(of(None, b"{\"a\":1}"), json!({"a": 1}));
     assert_eq!(of(None, b"plain"), json!({"data_base64": STANDARD.encode("plain")}));
+    assert_eq!(of(None, b"{"), json!({"data_base64": "ew=="}));
+    assert_eq!(of(Some("application/json"), b"a text\n"), json!({"data": "a text\n"}), "as JavaScript sends texts");
+    assert_eq!(of(Some("application/json"), &[1, 2, 3]), json!({"data_base64": "AQID"}), "and bytes");
+    assert_eq!(of(Some("application/json"), b"\"\xff\""), json!({"data_base64": "Iv8i"}));
     assert_eq!(of(Some("text/plain"), b"a \"b\""), json!({"data": "a \"b\""}));
     assert_eq!(of(Some("application/xml"), b"<a/>"), json!({"data": "<a/>"}));
     assert_eq!(of(Some("text/plain"), b"\xff"), json!({"data_base64": "/w=="}));

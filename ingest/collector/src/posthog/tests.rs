@@ -104,7 +104,7 @@ fn who_did_it_is_anonymous_when_the_client_says_so() {
     assert_eq!(who("e", json!({"$process_person_profile": false})), ids("", "x"));
     assert_eq!(who("e", json!({"$process_person_profile": true})), ids("x", ""));
     assert_eq!(who("$identify", json!({"$anon_distinct_id": "a", "$device_id": "d"})), ids("x", "a"));
-    assert_eq!(who("$identify", json!({"$device_id": "x"})), ids("x", "x"));
+    assert_eq!(who("$set", json!({"$device_id": "d"})), ids("x", ""));
 }
 
 #[test]

@@ -3,5 +3,5 @@
 use crate::hydrate::{Hydrated, Viewer};
 
 pub(crate) fn check(viewer: &Viewer, candidate: &Hydrated) -> Option<&'static str> {
-    (candidate.author() == viewer.id).then_some("the viewer wrote the post")
+    viewer.is(candidate.author()).then_some("the viewer wrote the post")
 }

@@ -24,7 +24,7 @@ fn check(viewer: &Viewer, candidate: Hydrated, filter: Option<&str>) {
 fn each_filter_removes_its_own_kind() {
     let only = |name: &str| std::iter::once(name.to_owned()).collect();
     let viewer = Viewer {
-        id: "ann".to_owned(),
+        ids: vec!["ann".to_owned(), "ann-before".to_owned()],
         blocked: only("blocked"),
         blocked_by: only("blocker"),
         muted: only("muted"),
@@ -32,6 +32,7 @@ fn each_filter_removes_its_own_kind() {
     };
     check(&viewer, by("bob"), None);
     check(&viewer, by("ann"), Some("own"));
+    check(&viewer, by("ann-before"), Some("own"));
     check(&viewer, by("blocked"), Some("blocked"));
     check(&viewer, by("blocker"), Some("blocked"));
     check(&viewer, by("muted"), Some("muted"));
@@ -45,7 +46,7 @@ fn each_filter_removes_its_own_kind() {
 
 #[test]
 fn what_a_robot_wrote_is_for_those_who_follow_it() {
-    let viewer = Viewer { id: "ann".to_owned(), ..Viewer::default() };
+    let viewer = Viewer { ids: vec!["ann".to_owned()], ..Viewer::default() };
     for (source, filter) in [(Source::Follows, None), (Source::Trending, Some("robot")), (Source::Fresh, Some("robot"))]
     {
         let mut candidate = by("bob");

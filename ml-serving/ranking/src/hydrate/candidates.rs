@@ -37,27 +37,31 @@ impl Hydrated {
     }
 }
 
-/// Reads what is known about `candidates` and `viewer`, in their order.
+/// Reads what is known about `candidates` and the viewer, who has these ids, in the order of the candidates.
 pub(crate) async fn hydrate(
     store: &dyn OnlineStore,
-    viewer: &str,
+    ids: &[String],
     candidates: Vec<Candidate>,
 ) -> Result<Vec<Hydrated>> {
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
-    let mut keys = Vec::with_capacity(candidates.len() * 3);
+    let mut keys = Vec::with_capacity(candidates.len() * (2 + ids.len()));
     for candidate in &candidates {
         keys.push(views::record(views::POST, &candidate.post_id));
         keys.push(views::record(views::ENGAGEMENT, &candidate.post_id));
-        keys.push(views::seen_key(viewer, &candidate.post_id));
+        keys.extend(ids.iter().map(|id| views::seen_key(id, &candidate.post_id)));
     }
     let mut values = store.get(&keys).await?.into_iter();
     let mut hydrated = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let post = values.next().flatten().map(|v| views::decode("post", v)).transpose()?;
         let engagement = values.next().flatten().map(|v| views::decode("engagement", v)).transpose()?;
-        let seen = values.next().flatten().map(|v| views::decode("seen", v)).transpose()?;
+        let mut seen: Option<SeenRecord> = None;
+        for value in values.by_ref().take(ids.len()).flatten() {
+            let met: SeenRecord = views::decode("seen", value)?;
+            seen = Some(SeenRecord { hidden: met.hidden || seen.is_some_and(|seen| seen.hidden) });
+        }
         hydrated.push(Hydrated { candidate, post, engagement: engagement.unwrap_or_default(), seen });
     }
     Ok(hydrated)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millrace_events::{ActionKind, PostContent, Topic, TopicPartition, Window, partition_of};
 use millrace_feature_store::online::toy::ToyStore;
 use millrace_feature_store::views::{
-    self, EngagementRecord, PostRecord, ProgressRecord, SeenRecord, TrendItem, TrendKind, TrendsRecord,
+    self, EngagementRecord, IdentityRecord, PostRecord, ProgressRecord, SeenRecord, TrendItem, TrendKind, TrendsRecord,
 };
 use millrace_feature_store::{ListItem, OnlineStore as _, OnlineWrite, RecordKey, Version};
 use prost::Message;
@@ -131,6 +131,23 @@ impl World {
 
     pub(crate) async fn relate(&mut self, view: u8, who: &str, whom: &str) {
         self.insert(view, who, whom.to_owned(), NOW_US).await;
+    }
+
+    /// An id that belongs to another, as the person's end and its own end keep it.
+    pub(crate) async fn link(&mut self, alias: &str, person: &str, at_us: i64) {
+        let identity = IdentityRecord { person_id: person.to_owned(), linked_at_us: at_us };
+        self.put(views::record(views::IDENTITY, alias), identity).await;
+        self.claim(alias, person, at_us).await;
+    }
+
+    /// An id that is said to belong to another, at the other's end.
+    pub(crate) async fn claim(&mut self, alias: &str, person: &str, at_us: i64) {
+        self.insert(views::ALIASES, person, alias.to_owned(), at_us).await;
+    }
+
+    /// An edge that was taken back, or was never there.
+    pub(crate) async fn undo(&mut self, view: u8, who: &str, whom: &str, at_us: i64) {
+        self.insert(views::UNDONE, who, views::undone_member(view, whom), at_us).await;
     }
 
     pub(crate) async fn react(&mut self, viewer: &str, kind: ActionKind, id: &str) {

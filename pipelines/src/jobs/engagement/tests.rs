@@ -30,6 +30,14 @@ const KINDS: [(ActionKind, Change); 4] = [
     (ActionKind::PostUnliked, Change::Unlike),
 ];
 
+/// The only rows that this job makes.
+fn window(row: &Row) -> &ClosedWindow {
+    match row {
+        Row::EngagementWindow(window) => window,
+        Row::Identity(linked) => panic!("a row of another job: {linked:?}"),
+    }
+}
+
 /// What one source partition sends.
 #[derive(Clone, Debug)]
 struct Sent {
@@ -74,7 +82,7 @@ struct Out {
 
 impl Out {
     fn windows(&self) -> Vec<ClosedWindow> {
-        self.rows.values().flatten().map(|Row::EngagementWindow(window)| window.clone()).collect()
+        self.rows.values().flatten().map(window).cloned().collect()
     }
 
     /// Without what says when and in which order windows closed.
@@ -270,9 +278,7 @@ fn a_window_closes_when_the_clock_has_passed_its_end_by_the_lateness() {
     let sent = [view(0, BEGIN, 0), view(1, close - 1, 1), view(0, close - 1, 2), view(1, close, 1), view(0, close, 2)];
     let out = whole(&records(&sent));
     let at = |offset: u64| {
-        let rows = out.rows[&offset]
-            .iter()
-            .map(|Row::EngagementWindow(w)| (w.post_id.as_str(), w.counts.start_us, w.closed_at));
+        let rows = out.rows[&offset].iter().map(window).map(|w| (w.post_id.as_str(), w.counts.start_us, w.closed_at));
         rows.collect::<Vec<_>>()
     };
     assert_eq!(at(2), []);
@@ -320,7 +326,7 @@ fn a_source_far_behind_does_not_let_the_value_of_a_post_grow() {
         stage.apply(OF, record, &mut state, &mut writes).unwrap();
         let totals = state.get::<Totals>(&totals_key(b"p0")).unwrap().unwrap();
         assert!(totals.of_width(Window::FiveMinutes).len() <= INLINE_WINDOWS_MAX);
-        let closed = writes.rows.into_iter().map(|(_, Row::EngagementWindow(closed))| closed.counts);
+        let closed = writes.rows.into_iter().map(|(_, row)| window(&row).counts);
         windows.extend(closed.filter(|c| c.window == Window::FiveMinutes as u32).map(|c| (c.start_us, c.views)));
     }
     let expected = (-WINDOWS..WINDOWS).map(|n| (BEGIN + n * width, if n < 0 { 1 } else { 2 }));

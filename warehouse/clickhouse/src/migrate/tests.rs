@@ -43,7 +43,7 @@ fn one_server_has_plain_tables_and_a_cluster_replicated_ones_on_each_server() {
 #[test]
 fn released_migrations_are_as_they_were_released() {
     let checksums: Vec<String> = MIGRATIONS.iter().map(Migration::checksum).collect();
-    assert_eq!(checksums, ["2e139b8c2424b0d7"]);
+    assert_eq!(checksums, ["2e139b8c2424b0d7", "30333ccec061ccd8", "334717fd145847ef"]);
 }
 
 #[test]

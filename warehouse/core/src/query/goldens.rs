@@ -51,16 +51,18 @@ macro_rules! goldens {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../tests/goldens/", $name, ".json")))),*] };
 }
 
-const GOLDENS: [(&str, &str); 15] = goldens! {
+const GOLDENS: [(&str, &str); 17] = goldens! {
     "actions_per_user_histogram"
     "active_users"
     "closed_windows"
     "dead_letters_by_reason"
     "events_by_hour"
     "events_by_name"
+    "events_of_person"
     "follower_growth"
     "hourly_rate_by_action"
     "late_events"
+    "person_ids"
     "post_reach"
     "robot_actors"
     "slate_funnel"

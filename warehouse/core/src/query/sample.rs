@@ -1,13 +1,14 @@
 //! A small, fixed content of every table, over which each named query has a golden file.
 //!
 //! It holds what queries get wrong: late events, letters that were refused twice, nulls, days before 1970, a leap day,
-//! weeks and months that begin on different days, text beyond ASCII and JSON that must be looked into.
+//! weeks and months that begin on different days, text beyond ASCII and JSON that must be looked into; and of who is who
+//! chains, circles, people who share a device and chains that are longer than they are followed.
 
 use millrace_events::{Topic, parse_rfc3339};
 
 use crate::tables::{
     DeadLetterRow, DeadLettersBuilder, EngagementWindowRow, EngagementWindowsBuilder, EventRow, EventsBuilder,
-    ServedSlateRow, ServedSlatesBuilder,
+    IdentitiesBuilder, IdentityRow, ServedSlateRow, ServedSlatesBuilder,
 };
 use crate::{Block, Source, Table};
 
@@ -21,6 +22,7 @@ pub fn commits(table: Table) -> Vec<Vec<Block>> {
     match table {
         Table::Events => halves(Topic::Actions, EVENTS, |row| row.partition, events),
         Table::EngagementWindows => halves(Topic::ReactionEvents, WINDOWS, |row| row.partition, windows),
+        Table::Identities => halves(Topic::UserEvents, IDENTITIES, |row| row.partition, identities),
         Table::ServedSlates => halves(Topic::ServedSlates, SLATES, |row| row.partition, slates),
         Table::DeadLetters => halves(Topic::DeadLetters, LETTERS, |_| 0, letters),
     }
@@ -263,6 +265,63 @@ fn windows(rows: &[(u64, Window)]) -> arrow_array::RecordBatch {
             partition: row.partition,
             offset: *offset,
             index: 0,
+        });
+    }
+    builder.finish()
+}
+
+#[derive(Clone, Copy)]
+struct Identity {
+    partition: u32,
+    alias: &'static str,
+    person: &'static str,
+    at: &'static str,
+}
+
+const fn identity(partition: u32, alias: &'static str, person: &'static str, at: &'static str) -> Identity {
+    Identity { partition, alias, person, at }
+}
+
+/// In the order in which a job would have made them: a row for an id comes only with a link of earlier, or of the same time
+/// and to a lesser id.
+const IDENTITIES: &[Identity] = &[
+    // Known as somebody else's until an earlier link arrived, and then until one of the same time did.
+    identity(1, "anon-1", "ada", "2024-03-04T09:40:00Z"),
+    identity(1, "anon-1", "bob", "2024-03-01T00:30:00Z"),
+    identity(1, "anon-1", "ada", "2024-03-01T00:30:00Z"),
+    // A chain: what was anonymous belongs to somebody who became another, who became another.
+    identity(0, "anon-2", "zo", "2024-03-01T00:21:00Z"),
+    identity(0, "zo", "zoe", "2024-03-02T00:00:00Z"),
+    identity(1, "zoe", "zoë", "2024-03-03T00:00:00Z"),
+    // Circles, with a tail: two, three and four.
+    identity(0, "o", "old", "1969-12-31T23:00:00Z"),
+    identity(1, "old", "o", "1969-12-31T23:30:00Z"),
+    identity(0, "c3", "c1", "2024-03-01T00:00:00Z"),
+    identity(0, "c1", "c2", "2024-03-01T00:00:00Z"),
+    identity(1, "c2", "c3", "2024-03-01T00:00:00Z"),
+    identity(1, "c0", "c2", "2024-03-01T00:00:00Z"),
+    identity(0, "d1", "d4", "2024-03-01T00:00:00Z"),
+    identity(0, "d4", "d3", "2024-03-01T00:00:00Z"),
+    identity(1, "d3", "d2", "2024-03-01T00:00:00Z"),
+    identity(1, "d2", "d1", "2024-03-01T00:00:00Z"),
+    // Six in a row: the last is as far from the first as links are followed, and one more.
+    identity(0, "f0", "f1", "2024-03-01T00:00:00Z"),
+    identity(1, "f1", "f2", "2024-03-01T00:00:00Z"),
+    identity(0, "f2", "f3", "2024-03-01T00:00:00Z"),
+    identity(1, "f3", "f4", "2024-03-01T00:00:00Z"),
+    identity(0, "f4", "f5", "2024-03-01T00:00:00Z"),
+];
+
+fn identities(rows: &[(u64, Identity)]) -> arrow_array::RecordBatch {
+    let mut builder = IdentitiesBuilder::with_capacity(rows.len());
+    for (offset, row) in rows {
+        builder.push(IdentityRow {
+            alias_id: row.alias,
+            person_id: row.person,
+            linked_at: time(row.at),
+            topic: Topic::UserEvents.as_str(),
+            partition: row.partition,
+            offset: *offset,
         });
     }
     builder.finish()

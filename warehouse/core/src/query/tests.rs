@@ -191,3 +191,18 @@ fn a_type_that_no_answer_may_have_is_refused() {
     let error = Rows::of(&batch).err().unwrap();
     assert_eq!(error.to_string(), "column n has type UInt64, which no answer may have");
 }
+
+/// Who is who is one text in every query that asks for it: persons must not be one thing here and another there.
+#[test]
+fn persons_are_the_same_in_every_query() {
+    let persons = |name: &str| {
+        let sql = &named_queries()[name].sql;
+        let end = sql.find("    FROM hops\n),").unwrap_or_else(|| panic!("{name} has no persons"));
+        sql[..end].to_owned()
+    };
+    let known = persons("active_users");
+    assert!(known.starts_with("WITH winners AS ("));
+    for name in ["events_of_person", "person_ids"] {
+        assert_eq!(persons(name), known, "{name}");
+    }
+}

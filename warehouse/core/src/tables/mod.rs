@@ -2,6 +2,7 @@ mod columns;
 mod dead_letters;
 mod engagement_windows;
 mod events;
+mod identities;
 mod served_slates;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use arrow_schema::SchemaRef;
 pub use dead_letters::{DeadLetterRow, DeadLettersBuilder};
 pub use engagement_windows::{EngagementWindowRow, EngagementWindowsBuilder};
 pub use events::{EventRow, EventsBuilder};
+pub use identities::{IdentitiesBuilder, IdentityRow};
 pub use served_slates::{ServedSlateRow, ServedSlatesBuilder};
 
 /// The name of the partition column of every table: the UTC date of its time column.
@@ -23,6 +25,8 @@ pub enum Table {
     Events,
     /// One row for each closed window of a post.
     EngagementWindows,
+    /// One row for each time that an id turned out to belong to another, or to one of earlier.
+    Identities,
     /// One row for each candidate of a recorded slate.
     ServedSlates,
     /// One row for each dead letter. A refusal by a job that was repeated after a crash has the same id.
@@ -31,13 +35,15 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 4] = [Table::Events, Table::EngagementWindows, Table::ServedSlates, Table::DeadLetters];
+    pub const ALL: [Table; 5] =
+        [Table::Events, Table::EngagementWindows, Table::Identities, Table::ServedSlates, Table::DeadLetters];
 
     /// Its name, in SQL and on disk.
     pub const fn name(self) -> &'static str {
         match self {
             Table::Events => "events",
             Table::EngagementWindows => "engagement_windows",
+            Table::Identities => "identities",
             Table::ServedSlates => "served_slates",
             Table::DeadLetters => "dead_letters",
         }
@@ -48,6 +54,7 @@ impl Table {
         match self {
             Table::Events => events::schema(),
             Table::EngagementWindows => engagement_windows::schema(),
+            Table::Identities => identities::schema(),
             Table::ServedSlates => served_slates::schema(),
             Table::DeadLetters => dead_letters::schema(),
         }
@@ -58,6 +65,7 @@ impl Table {
         match self {
             Table::Events => &["event", "event_time", "partition", "offset"],
             Table::EngagementWindows => &["window", "window_start", "post_id", "partition", "offset", "index"],
+            Table::Identities => &["alias_id", "linked_at", "partition", "offset"],
             Table::ServedSlates => &["served_at", "slate", "partition", "offset", "index"],
             Table::DeadLetters => &["log_time", "partition", "offset"],
         }

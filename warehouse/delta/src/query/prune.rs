@@ -21,6 +21,7 @@ const fn time_column(table: Table) -> &'static str {
     match table {
         Table::Events => "event_time",
         Table::EngagementWindows => "window_start",
+        Table::Identities => "linked_at",
         Table::ServedSlates => "served_at",
         Table::DeadLetters => "log_time",
     }
