@@ -103,13 +103,13 @@ impl Connections {
 }
 
 impl Table {
-    /// Closes the connection, of `address` if given, that has waited longest: first of those that owe a head, because who
+    /// Closes the connection, of `address` if given, that has waited longest, of two that came at once the first: first of those that owe a head, because who
     /// holds places without asking anything is among them, then of those that are silent after an answer.
     fn make_room(&mut self, address: Option<Address>) -> Option<()> {
         loop {
             let candidates = self.links.values().filter(|link| address.is_none_or(|of| link.address() == of));
             let waiting = candidates.filter_map(|link| link.waits().map(|since| (since, link)));
-            let (since, link) = waiting.min_by_key(|(since, _)| *since)?;
+            let (since, link) = waiting.min_by_key(|(since, link)| (*since, link.id()))?;
             // A head may have become complete just now: then it is a request in progress, and another has to go.
             if link.close_if_waits(since) {
                 let id = link.id();
