@@ -111,9 +111,10 @@ const FENCES: &[(&str, &[&str])] = &[
     ("object_store", &[DELTA, OBJECTS]),
     ("rustix", &[BINARY, DELTA, FAILPOINTS, SPOOL]),
     ("quick-xml", &[SIMULATOR]),
-    ("zstd", &[BINARY]),
+    ("zstd", &[BINARY, COLLECTOR]),
     ("clickhouse", &[CLICKHOUSE]),
     ("sqlx", &[CATALOG]),
+    ("jsonschema", &[COLLECTOR]),
     ("ort", &[]),
 ];
 

@@ -422,7 +422,8 @@ impl Collector {
     }
 
     async fn try_judge(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Judged, Refusal> {
-        let Prepared { appends, accepted, violations, rejected, verdicts, bytes } = self.prepare(call, request, gate)?;
+        let Prepared { appends, accepted, violations, rejected, verdicts, bytes } =
+            self.prepare(call, request, gate)?;
         if !appends.is_empty() {
             reach("collector-prepared");
             self.append(appends).await?;
