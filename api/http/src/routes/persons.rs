@@ -35,7 +35,10 @@ pub(crate) struct PersonId {
 
 /// The person that an id belongs to; an id that was never linked is a person of its own.
 #[utoipa::path(get, path = "/v1/persons/{id}", tag = "persons",
-    params(("id" = String, Path, description = "Any id of the person", min_length = 1, max_length = 200)), responses(
+    params(
+        ("id" = String, Path, description = "Any id of the person", min_length = 1, max_length = 200,
+            pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"),
+    ), responses(
     (status = 200, body = Person), (status = "4XX", body = Problem), (status = "5XX", body = Problem),
 ))]
 pub(crate) async fn person(State(shared): State<Arc<Shared>>, Id(id): Id) -> Answer<Person> {
