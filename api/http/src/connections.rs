@@ -103,8 +103,9 @@ impl Connections {
 }
 
 impl Table {
-    /// Closes the connection, of `address` if given, that has waited longest, of two that came at once the first: first of those that owe a head, because who
-    /// holds places without asking anything is among them, then of those that are silent after an answer.
+    /// Closes the connection, of `address` if given, that has waited longest: first of those that owe a head, because who
+    /// holds places without asking anything is among them, then of those that are silent after an answer. Of two that came
+    /// in the same moment the first goes.
     fn make_room(&mut self, address: Option<Address>) -> Option<()> {
         loop {
             let candidates = self.links.values().filter(|link| address.is_none_or(|of| link.address() == of));

@@ -19,7 +19,8 @@ pub const DEPTH_MAX: usize = 32;
 /// become a gigabyte in the log.
 pub const MERGED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The most keys of an event as sent, at all levels together, and of the `context` of a batch: whoever makes columns of them must not get thousands from one event.
+/// The most keys of an event as sent, at all levels together, and of the `context` of a batch: whoever makes columns of
+/// them must not get thousands from one event.
 pub const KEYS_MAX: usize = 1_000;
 
 /// The longest number as written, in bytes. No type that anybody reads it into holds more; a text can.
