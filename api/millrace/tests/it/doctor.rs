@@ -173,7 +173,7 @@ async fn other_schemas(fleet: &Fleet, arguments: &[&str]) {
     let what = "tables: the database millrace has migration 99";
     check(arguments, &[], &warehouse("fault", what, "run the right version, or name another database"));
     sql(&fleet.clickhouse, "TRUNCATE TABLE millrace.migrations").await;
-    let what = "tables: migration 0, the newest is 1";
+    let what = "tables: migration 0, the newest is 3";
     check(arguments, &[], &warehouse("warning", what, "start this millrace: it brings the tables up to date"));
 }
 
