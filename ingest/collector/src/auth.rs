@@ -38,7 +38,7 @@ impl Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// It was never made, or is not taken any more.
-    #[error("it is not known here, or not taken any more")]
+    #[error("it is not known here, or not taken any more: `millrace keys list` shows those that are")]
     Unknown,
     /// It is none: see [`crate::is_mistyped`].
     #[error("invalid key: its checksum is wrong; was it copied whole?")]
