@@ -197,7 +197,8 @@ async fn an_answer_of_a_closed_warehouse_does_not_look_complete() {
 async fn a_query_opens_only_the_files_that_it_needs() {
     let dir = tempfile::tempdir().unwrap();
     let warehouse = filled(dir.path(), QueryOptions::default()).await;
-    for table in Table::ALL {
+    // Nobody was linked to anybody on that day.
+    for table in Table::ALL.into_iter().filter(|table| *table != Table::Identities) {
         std::fs::remove_dir_all(dir.path().join(table.name()).join("event_date=2024-02-29")).unwrap();
     }
     for (name, of) in [("events_by_name", ""), ("closed_windows", ""), ("slate_funnel", ""), ("post_reach", "пост")]

@@ -22,7 +22,7 @@ const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many bytes are read back at once in a search for log time.
 const SEARCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often a read looks for another lane when its own was moved or failed.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 32;
 /// How long a waiter trusts a quiet lane before it asks the broker for the end.
 const RECHECK: Duration = Duration::from_secs(5);
 /// The pause after a lane failed under a waiter.
