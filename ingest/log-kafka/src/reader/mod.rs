@@ -21,8 +21,10 @@ use lanes::{InUse, LANES_MAX, Lanes, Raw, Stopped, Taken, Use};
 const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many bytes are read back at once in a search for log time.
 const SEARCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How often a read looks for another lane when its own was moved or failed.
-const ATTEMPTS: usize = 32;
+/// How often a read looks for another lane when its own failed.
+const ATTEMPTS: usize = 8;
+/// How often it does when others have moved its own away, which costs no time where nothing is wrong.
+const MOVES_MAX: usize = 32;
 /// How long a waiter trusts a quiet lane before it asks the broker for the end.
 const RECHECK: Duration = Duration::from_secs(5);
 /// The pause after a lane failed under a waiter.
@@ -289,14 +291,15 @@ impl Reader {
     /// Reads from `from`, where there is a record, up to `until`: all of it or about `bytes_max` bytes.
     async fn raws(&self, part: &Part, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Raw>> {
         let mut taken = Taken::new(from, bytes_max.min(READ_BYTES_MAX));
-        let mut stopped = Stopped::Moved;
+        let (mut stopped, mut failures) = (Stopped::Moved, 0);
         let _permit = part.reading.acquire().await;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MOVES_MAX {
             let lane = self.lane(part, taken.next, Use::Read).await?;
             let mut arrivals = lane.arrivals();
             loop {
                 arrivals.borrow_and_update();
                 if let Err(why) = lane.take(&mut taken, until) {
+                    failures += usize::from(!matches!(why, Stopped::Moved));
                     stopped = why;
                     break;
                 }
@@ -310,6 +313,9 @@ impl Reader {
                     let message = format!("cannot read {} from {from} now: nothing came within the time-out", part.of);
                     return Err(Error::new(ErrorKind::Retry, message));
                 }
+            }
+            if failures >= ATTEMPTS {
+                break;
             }
         }
         if !taken.raws.is_empty() {
