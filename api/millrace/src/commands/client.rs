@@ -181,7 +181,9 @@ impl Client {
         }
         let mut request = self.http.get(url);
         let is_admin = path.starts_with("/v1/log/");
-        if let Some(token) = if is_admin { &self.admin_token } else { &self.api_token } {
+        // The administrator may read everything, so who has that token needs no other.
+        let readers = self.api_token.as_ref().or(self.admin_token.as_ref());
+        if let Some(token) = if is_admin { self.admin_token.as_ref() } else { readers } {
             request = request.bearer_auth(token);
         }
         let answer = request.send().await.with_context(|| {
