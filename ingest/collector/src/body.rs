@@ -87,11 +87,16 @@ pub(crate) fn is_deeper_than(json: &str, depth_max: usize) -> bool {
 
 /// How many brackets open, inside strings too.
 fn openings(json: &[u8]) -> usize {
+    // `{` and `[` differ in one bit.
+    count_bytes(json, |b| b | 0x20 == b'{')
+}
+
+/// How many bytes are such.
+pub(crate) fn count_bytes(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
     /// So many bytes that their count fits a byte: the compiler then counts sixteen at once.
     const LANE: usize = 128;
-    // `{` and `[` differ in one bit.
-    let count = |lane: &[u8]| usize::from(lane.iter().fold(0_u8, |n, &b| n + u8::from(b | 0x20 == b'{')));
-    json.chunks(LANE).map(count).sum()
+    let count = |lane: &[u8]| usize::from(lane.iter().fold(0_u8, |n, &b| n + u8::from(is(b))));
+    bytes.chunks(LANE).map(count).sum()
 }
 
 /// The deepest nesting of brackets outside strings.

@@ -1,14 +1,11 @@
 //! Shapes of JSON that fit an event and would still hurt whoever reads it: thousands of keys, numbers of thousands of
 //! digits. Few events come near, and what they cannot have is told cheaply.
 
-use crate::body::skip_string;
+use crate::body::{count_bytes, skip_string};
 
 /// True when the objects of `json`, at every level, have more than `keys_max` keys.
 pub(crate) fn has_more_keys_than(json: &str, keys_max: usize) -> bool {
-    /// So many bytes that their count fits a byte: the compiler then counts sixteen at once.
-    const LANE: usize = 128;
-    let count = |lane: &[u8]| usize::from(lane.iter().fold(0_u8, |n, &b| n + u8::from(b == b':')));
-    let colons: usize = json.as_bytes().chunks(LANE).map(count).sum();
+    let colons = count_bytes(json.as_bytes(), |b| b == b':');
     // Each key has its colon; those inside texts are more common than events with that many keys.
     colons > keys_max && keys(json) > keys_max
 }
