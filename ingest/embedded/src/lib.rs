@@ -298,6 +298,11 @@ impl Embedded {
         self.failed.load(Ordering::Acquire)
     }
 
+    /// False after a [`Embedded::reopen`] that failed: nothing can be read until one succeeds.
+    pub fn is_open(&self) -> bool {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Closes the database and opens it again from disk. Blocks until calls in progress are done.
     ///
     /// # Errors

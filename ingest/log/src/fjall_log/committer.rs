@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_embedded::{Batch as Writes, Durability, Slice};
 use millrace_events::LogTime;
@@ -22,6 +22,8 @@ const IDLE_PATIENCE: Duration = Duration::from_millis(500);
 /// Pauses between attempts to bring the database back.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long the disk is only probed before the database is opened again all the same.
+const INSIST_EVERY: Duration = Duration::from_secs(5);
 /// What the disk must take before the database is closed and opened again.
 const PROBE_BYTES: usize = 1024 * 1024;
 const PROBE_FILE: &str = "probe.tmp";
@@ -141,8 +143,13 @@ impl Committer {
         self.requests.drain(..).for_each(Request::refuse);
         self.offsets.clear();
         let mut pause = PAUSE_MIN;
+        let mut reopened = Instant::now();
         loop {
-            match self.try_recover() {
+            let insist = reopened.elapsed() >= INSIST_EVERY;
+            if insist {
+                reopened = Instant::now();
+            }
+            match self.try_recover(insist) {
                 Ok(()) => {
                     self.go_on_from_published();
                     self.shared.queue.enter(Phase::Open);
@@ -163,10 +170,15 @@ impl Committer {
         }
     }
 
-    pub(super) fn try_recover(&self) -> Result<()> {
-        // The failed database still answers reads, and nobody can read while it is opened again: so first see whether it
-        // is worth it.
-        self.probe_disk().map_err(|e| Error::with_source(ErrorKind::Retry, "the disk does not take a file", e))?;
+    /// Opens the database again and checks that it takes writes.
+    ///
+    /// The failed database still answers reads, and nobody can read while it is opened again: so the disk is asked first
+    /// whether it takes a file, unless `insist`. What a failed flush left half written may itself be what fills the disk,
+    /// and only opening again removes it.
+    pub(super) fn try_recover(&self, insist: bool) -> Result<()> {
+        if !insist && self.shared.embedded.is_open() {
+            self.probe_disk().map_err(|e| Error::with_source(ErrorKind::Retry, "the disk does not take a file", e))?;
+        }
         self.shared.embedded.reopen().map_err(|e| storage_error("cannot open the database again", e))?;
         let mut recovered = Vec::new();
         for partition in &self.shared.partitions {

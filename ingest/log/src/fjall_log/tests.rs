@@ -399,7 +399,7 @@ async fn a_batch_left_by_a_failed_write_becomes_visible_after_recovery() {
     shared.embedded.write(writes, Durability::Ordered).unwrap();
     assert_eq!(log.bounds(OF).await.unwrap().end, 2);
     assert_eq!(log.read(OF, 0, ALL).await.unwrap().len(), 2);
-    Committer::new(shared.clone()).try_recover().unwrap();
+    Committer::new(shared.clone()).try_recover(false).unwrap();
     let bounds = log.bounds(OF).await.unwrap();
     assert_eq!((bounds.end, bounds.last_time), (4, Some(LogTime(6))));
     let values: Vec<Bytes> = log.read(OF, 0, ALL).await.unwrap().into_iter().map(|record| record.value).collect();
@@ -416,7 +416,7 @@ async fn a_disk_that_lost_acknowledged_records_is_not_written_to() {
     let mut writes = Writes::default();
     writes.delete(&log.shared.partitions[0].space, key_of(1).as_slice());
     log.shared.embedded.write(writes, Durability::Synced).unwrap();
-    let error = Committer::new(log.shared.clone()).try_recover().unwrap_err();
+    let error = Committer::new(log.shared.clone()).try_recover(false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("actions/0 ends at 1"), "{error}");
 }
