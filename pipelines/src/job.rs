@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use millrace_events::{DeadLetter, Derived, LogTime, Micros, Position, Topic, TopicPartition};
-use millrace_feature_store::views::WindowCounts;
+use millrace_feature_store::views::{SourceCounts, WindowCounts};
 use millrace_feature_store::{ListItem, ListKey, OnlineWrite, RecordKey, Version};
 use millrace_log::{Offset, Record};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -88,6 +88,15 @@ pub trait Stage: Send + Sync {
     /// # Errors
     /// When state cannot be read.
     fn clock(&self, state: &mut State) -> Result<Option<LogTime>>;
+
+    /// What came in by source, in the order of names, as of the state; nothing where it does not matter.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    fn sources(&self, state: &mut State) -> Result<Vec<SourceCounts>> {
+        let _ = state;
+        Ok(Vec::new())
+    }
 
     /// What it counted, by name, as of the state.
     ///

@@ -14,6 +14,7 @@ use divan::{Bencher, black_box};
 use millrace_collector::{Collector, CollectorOptions};
 use millrace_events::{LogTime, TopicPartition};
 use millrace_feature_store::online::toy::ToyStore;
+use millrace_feature_store::views::SourceCounts;
 use millrace_http::{
     Access, Api, ApiState, Backup, BackupTaker, Readiness, StatusReport, StatusSource, Verification, Verifier,
 };
@@ -61,6 +62,10 @@ struct Process;
 impl StatusSource for Process {
     async fn status(&self) -> StatusReport {
         StatusReport::default()
+    }
+
+    async fn sources(&self) -> Vec<SourceCounts> {
+        Vec::new()
     }
 }
 

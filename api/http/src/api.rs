@@ -13,7 +13,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use millrace_collector::Collector;
-use millrace_log::EventLog;
+use millrace_events::Micros;
+use millrace_log::{Clock, EventLog, WallClock};
 use millrace_ranking::Ranker;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::ServiceExt as _;
@@ -29,7 +30,7 @@ use crate::routes::verify::Verifier;
 use crate::serve::Peer;
 use crate::slates::SlateSink;
 use crate::status::StatusSource;
-use crate::{cors, ingest, metrics, routes, settings};
+use crate::{cors, ingest, metrics, remote_config, routes, settings};
 
 /// The most ingest requests that wait for the log at one time; more are told to come back.
 pub const INGEST_IN_FLIGHT_MAX: usize = 4096;
@@ -90,6 +91,8 @@ pub struct Api {
 
 pub(crate) struct Shared {
     pub(crate) state: ApiState,
+    /// When this process began to answer. Microseconds.
+    pub(crate) since_us: Micros,
     pub(crate) bodies: Budget,
     limits: Limits,
     ingest: Semaphore,
@@ -118,6 +121,7 @@ impl Api {
         let shared = Arc::new(Shared {
             state,
             limits,
+            since_us: WallClock.now().0,
             bodies: Budget::default(),
             ingest: Semaphore::new(INGEST_IN_FLIGHT_MAX),
             reads: Semaphore::new(READS_IN_FLIGHT_MAX),
@@ -180,13 +184,22 @@ impl Api {
         if let Err(error) = asked.check_address() {
             return unrouted(error);
         }
-        if let Some(key) = settings::key_of(request.uri().path()) {
-            let (collector, origin) = (&self.shared.state.collector, cors::origin(request.headers()));
-            let mut response = settings::answer(collector, key, request.method(), request.uri(), request.headers());
-            cors::allow(response.headers_mut(), origin);
+        if let Some(mut response) = self.tell_browser(&request) {
+            cors::allow(response.headers_mut(), cors::origin(request.headers()));
             return response;
         }
         self.read(request).await
+    }
+
+    /// What the SDKs of browsers ask before they send; pages of any site may.
+    fn tell_browser<B>(&self, request: &Request<B>) -> Option<Response> {
+        let (uri, method, headers) = (request.uri(), request.method(), request.headers());
+        let collector = &self.shared.state.collector;
+        if let Some(key) = settings::key_of(uri.path()) {
+            return Some(settings::answer(collector, key, method, uri, headers));
+        }
+        let (form, key) = remote_config::asked(uri.path())?;
+        Some(remote_config::answer(collector, form, key, method, headers))
     }
 
     async fn read<B>(&self, request: Request<B>) -> Response

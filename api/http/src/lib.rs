@@ -21,6 +21,7 @@ mod metrics;
 mod openapi;
 mod query;
 mod record_json;
+mod remote_config;
 mod routes;
 mod serve;
 mod settings;
@@ -44,7 +45,10 @@ pub use routes::queries::{AS_OF, JSON_BYTES_MAX, JSON_ROWS_MAX, Queries};
 pub use routes::verify::{Verification, Verifier};
 pub use serve::{CONNECTIONS_MAX, HEAD_BYTES_MAX, Peer, ServeOptions, serve};
 pub use slates::{NoSlates, SlateSink};
-pub use status::{JobPartition, LogPartition, OnlineStatus, SpoolStatus, StatusReport, StatusSource, WarehouseStatus};
+pub use status::{
+    DoorCounts, IngestStatus, JobPartition, LogPartition, OnlineStatus, SourceStatus, SpoolStatus, StatusReport,
+    StatusSource, WarehouseStatus,
+};
 
 #[cfg(test)]
 mod tests;

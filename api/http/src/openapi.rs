@@ -14,8 +14,8 @@ use utoipa::{Modify, OpenApi};
 use crate::error::Problem;
 use crate::ingest::{DOORS, Door};
 use crate::routes::{self, GUARDED, Guarded};
-use crate::settings;
 use crate::verdicts::{EventResult, Outcome, Results};
+use crate::{remote_config, settings};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,11 +29,12 @@ use crate::verdicts::{EventResult, Outcome, Results};
         routes::persons::person,
         routes::queries::list, routes::queries::run,
         routes::trends::tags, routes::trends::posts,
-        routes::status::status, routes::health::alive, routes::health::ready, routes::health::metrics,
+        routes::status::status, routes::ingest_status::ingest_status,
+        routes::health::alive, routes::health::ready, routes::health::metrics,
         routes::log::records, routes::backup::begin, routes::backup::state,
-        routes::verify::begin, routes::verify::state, settings::described, document,
+        routes::verify::begin, routes::verify::state, settings::described, remote_config::described, remote_config::described_script, document,
     ),
-    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome, settings::Settings)),
+    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome, settings::Settings, remote_config::RemoteConfig)),
     modifiers(&Security, &Ingest, &Described, &Limited),
     tags(
         (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),

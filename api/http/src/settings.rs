@@ -4,6 +4,8 @@
 //! pass that on; no other header can name a host, so that nobody is sent elsewhere by what a stranger wrote. Whether the
 //! client speaks TLS only the proxy that ends it knows: `X-Forwarded-Proto` says so, and can say nothing else.
 
+use std::borrow::Cow;
+
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, VARY};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -84,10 +86,7 @@ pub(crate) fn answer(collector: &Collector, key: &str, method: &Method, uri: &Ur
 fn described() {}
 
 fn settings(collector: &Collector, key: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let key = percent_decode_str(key).decode_utf8().map_err(|_| ApiError::no_write_key())?;
-    if key.len() > KEY_BYTES_MAX || !collector.knows(&key) {
-        return Err(ApiError::no_write_key());
-    }
+    let key = known_key(collector, key)?;
     let host = host(uri, headers).ok_or_else(|| {
         ApiError::invalid("invalid_host", "the request must name the host that it is sent to, in the header Host")
     })?;
@@ -115,6 +114,12 @@ fn settings(collector: &Collector, key: &str, uri: &Uri, headers: &HeaderMap) ->
     said.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=60"));
     said.insert(VARY, HeaderValue::from_static("host, x-forwarded-proto"));
     Ok(response)
+}
+
+/// The write key that stands in a path, if it is one.
+pub(crate) fn known_key<'k>(collector: &Collector, in_path: &'k str) -> Result<Cow<'k, str>, ApiError> {
+    let key = percent_decode_str(in_path).decode_utf8().map_err(|_| ApiError::no_write_key())?;
+    if key.len() <= KEY_BYTES_MAX && collector.knows(&key) { Ok(key) } else { Err(ApiError::no_write_key()) }
 }
 
 /// The host that the request was sent to, with its port, if it is one.

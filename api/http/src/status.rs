@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use millrace_feature_store::views::SourceCounts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -11,6 +12,63 @@ use utoipa::ToSchema;
 pub trait StatusSource: Send + Sync + 'static {
     /// How far everything is now.
     async fn status(&self) -> StatusReport;
+
+    /// What stage 1 saw of each source, over all partitions, in the order of names; see [`SourceCounts::source`].
+    async fn sources(&self) -> Vec<SourceCounts>;
+}
+
+/// What came in, by source. Also read back by `millrace status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IngestStatus {
+    /// When this process began to count what stands under `door` and `unknown_key`, RFC 3339.
+    pub since: String,
+    /// The name of a write key → what came with it.
+    pub sources: BTreeMap<String, SourceStatus>,
+    /// The same of those together that are too many to be counted by name; absent where all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<SourceStatus>,
+    /// Why → how many requests this door refused before it was known whose they are: without a key, with one that is not
+    /// known, or with one in a body that cannot be read.
+    pub unknown_key: BTreeMap<String, u64>,
+}
+
+/// What came from one source. What does not stand under `door` is counted by stage 1 once for each event, whichever door it
+/// came in by and however often anything restarted; it follows the log by moments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SourceStatus {
+    /// Events that were let through.
+    pub accepted: u64,
+    /// Events that were dropped because they had come before.
+    pub duplicates: u64,
+    /// Of the accepted ones, those that came too late for windows and trends.
+    pub late: u64,
+    /// Of the accepted ones, those that no person did.
+    pub robots: u64,
+    /// Of the accepted ones, those that depart from their tracking plan, which keeps them.
+    pub violations: u64,
+    /// Of the accepted ones, those that no job could apply, such as a follow of oneself; each left a dead letter.
+    pub unapplied: u64,
+    /// Log time of the last event, whatever became of it, RFC 3339; null before the first.
+    pub last_seen: Option<String>,
+    /// What the asked process answered.
+    pub door: DoorCounts,
+}
+
+/// What the door of one process answered to one source since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DoorCounts {
+    /// Requests that were answered 2xx.
+    pub requests: u64,
+    /// Events of them that are in the log, duplicates among them.
+    pub events: u64,
+    /// Of these, those that depart from their tracking plan.
+    pub violations: u64,
+    /// Why → how many events went to dead letters.
+    pub rejected: BTreeMap<String, u64>,
+    /// Why → how many whole requests were refused.
+    pub refused: BTreeMap<String, u64>,
+    /// When the last request was answered 2xx, log time, RFC 3339; null before the first.
+    pub last_seen: Option<String>,
 }
 
 /// How far the log and the jobs are. Also read back by `millrace status`.

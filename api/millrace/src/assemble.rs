@@ -12,7 +12,8 @@ use bytes::Bytes;
 use millrace_collector::{Bounds as CollectorBounds, Collector, CollectorOptions, Key};
 use millrace_embedded::{Embedded, Options as EmbeddedOptions};
 use millrace_events::{LogTime, Topic, TopicPartition, format_rfc3339};
-use millrace_feature_store::{OnlineStore, views};
+use millrace_feature_store::OnlineStore;
+use millrace_feature_store::views::{self, SourceCounts};
 use millrace_http::{JobPartition, LogPartition, Readiness, StatusReport, StatusSource, WarehouseStatus};
 use millrace_log::{Clock, EventLog, Group, Member, Offset, ReplayClock, WallClock};
 use millrace_log_kafka::{GroupOptions, KafkaLog};
@@ -267,6 +268,23 @@ impl StatusSource for Status {
         report.caught_up &= report.online.is_none_or(|online| online.whole);
         report
     }
+
+    async fn sources(&self) -> Vec<SourceCounts> {
+        let mut found: BTreeMap<String, SourceCounts> = BTreeMap::new();
+        for of in self.worked(Topic::Actions).await.into_iter().flat_map(|(_, status)| status.sources) {
+            let all = found
+                .entry(of.source.clone())
+                .or_insert_with(|| SourceCounts { source: of.source, ..SourceCounts::default() });
+            all.accepted += of.accepted;
+            all.duplicates += of.duplicates;
+            all.late += of.late;
+            all.robots += of.robots;
+            all.violations += of.violations;
+            all.refused += of.refused;
+            all.last_us = all.last_us.max(of.last_us);
+        }
+        found.into_values().collect()
+    }
 }
 
 impl Status {
@@ -395,8 +413,8 @@ fn status_elsewhere(of: TopicPartition, told: Option<Bytes>) -> PartitionStatus 
     let jobs = stage_of(of.topic, GENERATION, 1).map(|stage| stage.jobs()).unwrap_or_default();
     let progress = told.and_then(|bytes| views::ProgressRecord::decode(bytes).ok());
     let Some(progress) = progress else { return PartitionStatus { jobs, ..PartitionStatus::default() } };
-    let (next, clock) = (progress.next, Some(LogTime(progress.clock_us)));
-    PartitionStatus { jobs, committed: next, applied: next, clock, ..PartitionStatus::default() }
+    let (next, clock, sources) = (progress.next, Some(LogTime(progress.clock_us)), progress.sources);
+    PartitionStatus { jobs, committed: next, applied: next, clock, sources, ..PartitionStatus::default() }
 }
 
 impl Readiness for Status {

@@ -210,7 +210,7 @@ pub struct IdentityRecord {
 }
 
 /// How far a partition has been applied.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct ProgressRecord {
     /// The next offset to apply.
     #[prost(uint64, tag = "1")]
@@ -218,6 +218,39 @@ pub struct ProgressRecord {
     /// The clock of the partition: what is online is complete up to this log time. Microseconds.
     #[prost(sint64, tag = "2")]
     pub clock_us: i64,
+    /// What came in by source, in the order of names; only of the partitions of `actions`.
+    #[prost(message, repeated, tag = "3")]
+    pub sources: Vec<SourceCounts>,
+}
+
+/// What one source sent to one partition of `actions`, as of its clock: since the log began, or, for a data directory that is
+/// older than these counts, since they began.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SourceCounts {
+    /// The name of the write key; empty for all those together that are too many to be counted by name.
+    #[prost(string, tag = "1")]
+    pub source: String,
+    /// Events that were let through.
+    #[prost(uint64, tag = "2")]
+    pub accepted: u64,
+    /// Events that were dropped because they had come before.
+    #[prost(uint64, tag = "3")]
+    pub duplicates: u64,
+    /// Of the accepted ones, those that came too late for their windows.
+    #[prost(uint64, tag = "4")]
+    pub late: u64,
+    /// Of the accepted ones, those that no person did.
+    #[prost(uint64, tag = "5")]
+    pub robots: u64,
+    /// Of the accepted ones, those that depart from their tracking plan, which keeps them.
+    #[prost(uint64, tag = "6")]
+    pub violations: u64,
+    /// Of the accepted ones, those that no job could apply, such as a follow of oneself; each left a dead letter.
+    #[prost(uint64, tag = "7")]
+    pub refused: u64,
+    /// Log time of the last one that came, whatever became of it. Microseconds.
+    #[prost(sint64, tag = "8")]
+    pub last_us: i64,
 }
 
 /// What rises in one partition over one window, as of its clock.

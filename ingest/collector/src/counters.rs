@@ -1,6 +1,10 @@
 //! What the front door has done since the process started.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use millrace_events::LogTime;
 
 use crate::refusal::{Code, Reason, Refusal};
 
@@ -23,6 +27,82 @@ pub struct CollectorCounters {
     pub refused: Vec<(&'static str, u64)>,
 }
 
+/// The counters of one source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceCounters {
+    /// What happened to what came from it; it has no ticks.
+    pub counters: CollectorCounters,
+    /// Log time of the last request that was answered with an [`crate::Accepted`]; `None` before the first.
+    pub last_seen: Option<LogTime>,
+}
+
+/// The counters of everything together and of each source.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) total: Counters,
+    /// Only the names of keys come in here, so there are no more than keys.
+    sources: RwLock<BTreeMap<String, Arc<Source>>>,
+    /// Of requests that were refused before it was known whose they are.
+    nobody: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    counters: Counters,
+    /// 0 before the first.
+    last_seen_us: AtomicI64,
+}
+
+impl Tally {
+    /// A request was answered.
+    pub(crate) fn answered(&self, source: &str, at: LogTime, answered: &Answered<'_>) {
+        let of = self.source(source);
+        for counters in [&self.total, &of.counters] {
+            counters.answered(answered);
+        }
+        of.last_seen_us.fetch_max(at.0, Ordering::Relaxed);
+    }
+
+    /// A request was refused; `source` is known when its key was.
+    pub(crate) fn refused(&self, source: Option<&str>, refusal: &Refusal) {
+        self.total.refused(refusal);
+        match source {
+            Some(source) => self.source(source).counters.refused(refusal),
+            None => self.nobody.refused(refusal),
+        }
+    }
+
+    /// Each source's, by name.
+    pub(crate) fn by_source(&self) -> BTreeMap<String, SourceCounters> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        let read = |of: &Arc<Source>| SourceCounters {
+            counters: of.counters.read(),
+            last_seen: Some(of.last_seen_us.load(Ordering::Relaxed)).filter(|&us| us != 0).map(LogTime),
+        };
+        sources.iter().map(|(name, of)| (name.clone(), read(of))).collect()
+    }
+
+    /// Those of requests that were refused before it was known whose they are.
+    pub(crate) fn of_nobody(&self) -> CollectorCounters {
+        self.nobody.read()
+    }
+
+    fn source(&self, name: &str) -> Arc<Source> {
+        if let Some(of) = self.sources.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return of.clone();
+        }
+        self.sources.write().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default().clone()
+    }
+}
+
+/// What became of a request that was answered.
+pub(crate) struct Answered<'a> {
+    pub(crate) accepted: u32,
+    pub(crate) violations: u32,
+    pub(crate) rejected: &'a [Reason],
+    pub(crate) bytes: usize,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     requests: AtomicU64,
@@ -35,21 +115,17 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn answered(&self, accepted: u32, bytes: usize) {
+    fn answered(&self, answered: &Answered<'_>) {
         add(&self.requests, 1);
-        add(&self.accepted, u64::from(accepted));
-        add(&self.bytes, bytes as u64);
+        add(&self.accepted, u64::from(answered.accepted));
+        add(&self.violations, u64::from(answered.violations));
+        add(&self.bytes, answered.bytes as u64);
+        for &reason in answered.rejected {
+            add(&self.rejected[reason as usize], 1);
+        }
     }
 
-    pub(crate) fn violated(&self, events: u32) {
-        add(&self.violations, u64::from(events));
-    }
-
-    pub(crate) fn rejected(&self, reason: Reason) {
-        add(&self.rejected[reason as usize], 1);
-    }
-
-    pub(crate) fn refused(&self, refusal: &Refusal) {
+    fn refused(&self, refusal: &Refusal) {
         if let Some(code) = Code::ALL.iter().find(|code| code.as_str() == refusal.code) {
             add(&self.refused[*code as usize], 1);
         }

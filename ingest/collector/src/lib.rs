@@ -28,6 +28,8 @@ mod shape;
 mod time;
 mod verdict;
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -41,7 +43,7 @@ pub use bounds::{
     BATCH_BYTES_MAX, BODY_BYTES_MAX, Bounds, DEPTH_MAX, DWELL_MS_MAX, EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX,
     EVENTS_PER_BATCH_MAX, KEYS_MAX, MERGED_BYTES_MAX, NUMBER_BYTES_MAX, OFFSET_MS_MAX, TAGS_MAX,
 };
-pub use counters::CollectorCounters;
+pub use counters::{CollectorCounters, SourceCounters};
 pub use gate::Gate;
 pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
 pub use last_use::{CoarseClock, LastUse};
@@ -54,7 +56,7 @@ pub use verdict::{Judged, Verdict};
 
 use auth::Keys;
 use cloudevents::Mode;
-use counters::Counters;
+use counters::{Answered, Tally};
 use encode::{EnvelopeRef, Message as _};
 use event::{Records, Shared};
 use gate::Open;
@@ -226,7 +228,7 @@ pub struct Collector {
     minted: AtomicU64,
     /// See [`Collector::named`].
     door: Option<String>,
-    counters: Counters,
+    tally: Tally,
 }
 
 /// What the rounds of ticks know of a partition. Ticks are not among the events.
@@ -239,7 +241,8 @@ struct Round {
 }
 
 /// A request on its way into the log.
-struct Prepared {
+struct Prepared<'k> {
+    source: &'k str,
     appends: Vec<Append>,
     accepted: u32,
     violations: u32,
@@ -249,19 +252,26 @@ struct Prepared {
 }
 
 /// What is known of a request beside its text.
-struct Asked<'c> {
+struct Asked<'c, 'a> {
     call: Call,
     keys: &'c Keys,
     /// The source that a header or the edge named; `None` when the body has to.
     source: Option<&'c str>,
     sent_at_us: Option<Micros>,
     from_crawler: bool,
+    /// Where it is left once it is known.
+    known: &'a Known<'c>,
 }
 
-impl<'c> Asked<'c> {
+/// Whose a request is, as soon as that is known: also of one that is refused then.
+type Known<'c> = Cell<Option<&'c str>>;
+
+impl<'c> Asked<'c, '_> {
     /// The source, by the key of the body when no other was sent.
     fn source(&self, of_body: Option<&str>) -> Result<&'c str, Refusal> {
-        self.source.map_or_else(|| self.keys.by_body(of_body), Ok)
+        let source = self.source.map_or_else(|| self.keys.by_body(of_body), Ok)?;
+        self.known.set(Some(source));
+        Ok(source)
     }
 }
 
@@ -283,7 +293,7 @@ impl Collector {
             rounds,
             minted: AtomicU64::new(0),
             door: None,
-            counters: Counters::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -319,9 +329,18 @@ impl Collector {
     /// # Errors
     /// As [`Self::collect`], and when the gate refuses: then nothing of the request is in the log.
     pub async fn judge_through(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Judged, Refusal> {
-        let answer = self.try_judge(call, request, gate).await;
+        let keys = self.keys();
+        let (prepared, source) = {
+            let known = Known::default();
+            let prepared = self.prepare(&keys, &known, call, request, gate);
+            (prepared, known.get())
+        };
+        let answer = match prepared {
+            Ok(prepared) => self.take_in(prepared).await,
+            Err(refusal) => Err(refusal),
+        };
         if let Err(refusal) = &answer {
-            self.counters.refused(refusal);
+            self.tally.refused(source, refusal);
         }
         answer
     }
@@ -353,7 +372,7 @@ impl Collector {
             value: value.clone(),
         };
         self.log.append(due.iter().map(tick).collect()).await?;
-        self.counters.ticked(due.len());
+        self.tally.total.ticked(due.len());
         let mut rounds = self.rounds();
         for (partition, sent) in due {
             rounds[partition].ticked = Some((sent, now));
@@ -418,22 +437,29 @@ impl Collector {
 
     /// What happened here since the process started.
     pub fn counters(&self) -> CollectorCounters {
-        self.counters.read()
+        self.tally.total.read()
     }
 
-    async fn try_judge(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Judged, Refusal> {
-        let Prepared { appends, accepted, violations, rejected, verdicts, bytes } =
-            self.prepare(call, request, gate)?;
+    /// The same by source, of those that sent something.
+    pub fn counters_by_source(&self) -> BTreeMap<String, SourceCounters> {
+        self.tally.by_source()
+    }
+
+    /// The same of requests that were refused before it was known whose they are: without a key, with one that is not known,
+    /// or with one in a body that cannot be read.
+    pub fn counters_of_nobody(&self) -> CollectorCounters {
+        self.tally.of_nobody()
+    }
+
+    async fn take_in(&self, prepared: Prepared<'_>) -> Result<Judged, Refusal> {
+        let Prepared { source, appends, accepted, violations, rejected, verdicts, bytes } = prepared;
+        let at = appends.last().map_or_else(|| self.clock.now(), |append| append.time);
         if !appends.is_empty() {
             reach("collector-prepared");
             self.append(appends).await?;
             reach("collector-appended");
         }
-        self.counters.answered(accepted, bytes);
-        self.counters.violated(violations);
-        for &reason in &rejected {
-            self.counters.rejected(reason);
-        }
+        self.tally.answered(source, at, &Answered { accepted, violations, rejected: &rejected, bytes });
         let accepted = Accepted { accepted, rejected: count(rejected.len()) };
         Ok(Judged { accepted, verdicts: verdicts.map(Verdicts::into_inner).unwrap_or_default() })
     }
@@ -459,12 +485,19 @@ impl Collector {
         unavailable()
     }
 
-    fn prepare(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Prepared, Refusal> {
-        let keys = self.keys();
-        let source = source_of(call, &request, &keys)?;
+    fn prepare<'k>(
+        &'k self,
+        keys: &'k Keys,
+        known: &Known<'k>,
+        call: Call,
+        request: Request,
+        gate: &dyn Gate,
+    ) -> Result<Prepared<'k>, Refusal> {
+        let source = source_of(call, &request, keys)?;
+        known.set(source);
         source.map_or(Ok(()), |source| gate.knock(source))?;
         let Request { sent_at_us, from_crawler, .. } = request;
-        let asked = Asked { call, keys: &keys, source, sent_at_us, from_crawler };
+        let asked = Asked { call, keys, source, sent_at_us, from_crawler, known };
         let mode = match call {
             Call::CloudEvents => Some(Mode::of(request.content_type.as_deref(), !request.attributes.is_empty())?),
             _ => None,
@@ -479,9 +512,9 @@ impl Collector {
         };
         gate.admit(records.source, count(records.pending.len()))?;
         let accepted = count(records.accepted());
-        let violations = records.violations;
+        let (source, violations) = (records.source, records.violations);
         let (appends, rejected, verdicts) = records.into_parts();
-        Ok(Prepared { appends, accepted, violations, rejected, verdicts, bytes: body.len() })
+        Ok(Prepared { source, appends, accepted, violations, rejected, verdicts, bytes: body.len() })
     }
 
     fn unpack(&self, call: Call, mode: Option<Mode>, request: &Request) -> Result<Bytes, Refusal> {
@@ -512,7 +545,7 @@ impl Collector {
         body::unpack(posthog::unwrap_form(body)?, None, bytes_max, too_large)
     }
 
-    fn single<'c>(&'c self, kind: Kind, text: &str, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
+    fn single<'c>(&'c self, kind: Kind, text: &str, asked: &Asked<'c, '_>) -> Result<Records<'c>, Refusal> {
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         let key = fields.write_key.and_then(json::Raw::string);
         let mut records = self.records(asked, asked.source(key.as_deref())?, 1, text.len());
@@ -520,7 +553,7 @@ impl Collector {
         Ok(records)
     }
 
-    fn batch<'c>(&'c self, text: &str, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
+    fn batch<'c>(&'c self, text: &str, asked: &Asked<'c, '_>) -> Result<Records<'c>, Refusal> {
         let body: BatchBody<'_> = serde_json::from_str(text).map_err(|e| unreadable(Code::InvalidBatch, &e))?;
         let key = body.write_key.and_then(json::Raw::string);
         let source = asked.source(key.as_deref())?;
@@ -539,12 +572,12 @@ impl Collector {
         Ok(records)
     }
 
-    fn capture<'c>(&'c self, text: &str, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
+    fn capture<'c>(&'c self, text: &str, asked: &Asked<'c, '_>) -> Result<Records<'c>, Refusal> {
         let body = CaptureBody::read(text).map_err(|e| unreadable(Code::NotAnObject, &e))?;
         self.captured(&body, asked, text.len(), &Sdk::default())
     }
 
-    fn analytics<'c>(&'c self, text: &str, sdk: Option<&str>, asked: &Asked<'c>) -> Result<Records<'c>, Refusal> {
+    fn analytics<'c>(&'c self, text: &str, sdk: Option<&str>, asked: &Asked<'c, '_>) -> Result<Records<'c>, Refusal> {
         let body = CaptureBody::read_batch(text).map_err(|e| unreadable(Code::InvalidBatch, &e))?;
         self.captured(&body.ok_or_else(no_batch)?, asked, text.len(), &Sdk::of(sdk))
     }
@@ -552,7 +585,7 @@ impl Collector {
     fn captured<'c>(
         &'c self,
         body: &CaptureBody<'_>,
-        asked: &Asked<'c>,
+        asked: &Asked<'c, '_>,
         bytes: usize,
         sdk: &Sdk,
     ) -> Result<Records<'c>, Refusal> {
@@ -581,11 +614,11 @@ impl Collector {
         mode: Mode,
         request: &Request,
         body: &[u8],
-        asked: &Asked<'c>,
+        asked: &Asked<'c, '_>,
     ) -> Result<Records<'c>, Refusal> {
         let source = match asked.source {
             Some(source) => source,
-            None => asked.keys.of_anybody().map_or_else(|| asked.keys.by_body(None), Ok)?,
+            None => asked.keys.of_anybody().map_or_else(|| asked.source(None), Ok)?,
         };
         if mode == Mode::Batched {
             let text = body::text(body)?;
@@ -639,7 +672,7 @@ impl Collector {
         Ok(())
     }
 
-    fn records<'c>(&'c self, asked: &Asked<'c>, source: &'c str, events: usize, bytes: usize) -> Records<'c> {
+    fn records<'c>(&'c self, asked: &Asked<'c, '_>, source: &'c str, events: usize, bytes: usize) -> Records<'c> {
         /// What an event gains in the log: its key, times, source and typed properties.
         const GAIN_BYTES: usize = 128;
         Records {

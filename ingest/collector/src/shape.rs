@@ -22,14 +22,18 @@ fn keys(json: &str) -> usize {
     keys
 }
 
-/// True when a number of `json` is written with more than `bytes_max` characters, which is at least twice the stride below.
+/// True when a number of `json` is written with more than `bytes_max` characters, which is at least the stride below.
 pub(crate) fn has_longer_number_than(json: &str, bytes_max: usize) -> bool {
-    /// A number that is twice as long cannot lie between two neighbouring looks.
-    const STRIDE: usize = 32;
-    debug_assert!(bytes_max >= 2 * STRIDE);
-    let mut looks = json.as_bytes().iter().step_by(STRIDE).map(|&byte| is_of_number(byte));
-    let mut was = false;
-    let may_be = looks.any(|is| std::mem::replace(&mut was, is) && is);
+    /// How far apart the looks are: times and ids in texts are digits too, and shorter than several of these.
+    const STRIDE: usize = 16;
+    debug_assert!(bytes_max >= STRIDE);
+    // A number that is longer is met by at least so many looks in a row.
+    let enough = bytes_max / STRIDE;
+    let mut in_a_row = 0;
+    let may_be = json.as_bytes().iter().step_by(STRIDE).any(|&byte| {
+        in_a_row = if is_of_number(byte) { in_a_row + 1 } else { 0 };
+        in_a_row >= enough
+    });
     may_be && longest_number(json) > bytes_max
 }
 

@@ -81,7 +81,7 @@ async fn fill(store: &dyn OnlineStore, follows: usize) {
     for topic in Topic::DERIVED {
         for partition in 0..PARTITIONS {
             let key = views::progress_key(TopicPartition::new(topic, partition));
-            batch.push(put(key, ProgressRecord { next: 1, clock_us: NOW_US }));
+            batch.push(put(key, ProgressRecord { next: 1, clock_us: NOW_US, sources: Vec::new() }));
         }
     }
     for a in 0..AUTHORS {

@@ -8,6 +8,7 @@ mod graph;
 mod identity;
 mod posts;
 mod robots;
+mod sources;
 mod stage_one;
 mod trends;
 
@@ -35,6 +36,8 @@ pub(crate) mod tables {
     pub(crate) const DEDUP_IDS: u8 = 3;
     /// `actions`: how fast actors are.
     pub(crate) const PACES: u8 = 4;
+    /// `actions`: what came in by source, all under one key.
+    pub(crate) const SOURCES: u8 = 5;
     /// `user-events`: what a user does to another (follow, block, mute).
     pub(crate) const EDGES: u8 = 16;
     /// `user-events`: what others do to a user.

@@ -5,9 +5,10 @@ use millrace_events::{
     Action, ActionKind, Derived, Envelope, ID_BYTES_MAX, Kind, Link, LogTime, Position, Topic, TopicPartition, decode,
     partition_of,
 };
+use millrace_feature_store::views::SourceCounts;
 use millrace_log::Record;
 
-use super::{activity, identity, robots, tables};
+use super::{activity, identity, robots, sources, tables};
 use crate::error::Result;
 use crate::job::{Publish, Stage, Writes};
 use crate::operators::dedup::{Dedup, DedupBounds, message_identity};
@@ -82,6 +83,7 @@ impl StageOne {
             let id = message_identity(&envelope.source, envelope.key(), &envelope.message_id);
             if !self.dedup.first_time(state, id, time)? {
                 standing(state)?.duplicates += 1;
+                sources::counts(&envelope.source, time, state)?.duplicates += 1;
                 writes.leave_out();
                 return Ok(());
             }
@@ -93,6 +95,11 @@ impl StageOne {
         let now = standing(state)?;
         now.accepted += 1;
         now.late += u64::from(late);
+        let of_source = sources::counts(&envelope.source, time, state)?;
+        of_source.accepted += 1;
+        of_source.late += u64::from(late);
+        of_source.robots += u64::from(robot);
+        of_source.violations += u64::from(!envelope.violation.is_empty());
         let actor = envelope.key();
         let common = Derived {
             log_time_us: time.0,
@@ -115,7 +122,7 @@ impl StageOne {
             content: envelope.personal.as_ref().and_then(|p| p.content.clone()),
             ..common
         };
-        self.rekey(action, record, state, writes)
+        self.rekey(&envelope.source, action, record, state, writes)
     }
 
     /// Sends a link to both of its ends.
@@ -127,7 +134,14 @@ impl StageOne {
     }
 
     /// Sends the record to everyone it concerns.
-    fn rekey(&self, action: &Action, record: Derived, state: &mut State, writes: &mut Writes) -> Result<()> {
+    fn rekey(
+        &self,
+        source: &str,
+        action: &Action,
+        record: Derived,
+        state: &mut State,
+        writes: &mut Writes,
+    ) -> Result<()> {
         let actor = record.actor.clone();
         let kind = action.kind();
         match kind {
@@ -140,6 +154,7 @@ impl StageOne {
                 if action.target_id == actor =>
             {
                 standing(state)?.refused += 1;
+                sources::counts(source, LogTime(record.log_time_us), state)?.refused += 1;
                 let detail = format!("{} needs a target_id other than its actor", action.kind().as_str());
                 writes.refuse(Topic::Actions, "stage-one", "self_target", detail, Default::default());
                 Ok(())
@@ -271,6 +286,10 @@ impl Stage for StageOne {
 
     fn clock(&self, state: &mut State) -> Result<Option<LogTime>> {
         Ok(standing(state)?.clock)
+    }
+
+    fn sources(&self, state: &mut State) -> Result<Vec<SourceCounts>> {
+        sources::all(state)
     }
 
     fn counts(&self, state: &mut State) -> Result<Vec<(&'static str, u64)>> {

@@ -10,7 +10,7 @@ use millrace_events::{
 };
 use millrace_feature_store::online::toy::ToyStore;
 use millrace_feature_store::views::{
-    self, EngagementRecord, PostRecord, SeenRecord, TrendKind, TrendsRecord, UserRecord, WindowCounts,
+    self, EngagementRecord, PostRecord, SeenRecord, SourceCounts, TrendKind, TrendsRecord, UserRecord, WindowCounts,
 };
 use millrace_feature_store::{OnlineStore, RecordKey};
 use millrace_log::toy::ToyLog;
@@ -91,6 +91,22 @@ impl Bench {
     pub(super) async fn act(&mut self, actor: &str, kind: ActionKind, post: &str, target: &str) {
         let envelope = self.event(actor, kind, post, target);
         self.send(&envelope).await;
+    }
+
+    /// What came in by source, as the board says, over all partitions that saw one.
+    pub(super) fn sources(&self) -> Vec<SourceCounts> {
+        let of = |partition| self.board.get(TopicPartition::new(Topic::Actions, partition)).unwrap_or_default().sources;
+        (0..PARTITIONS).flat_map(of).collect()
+    }
+
+    /// The same as it stands online.
+    pub(super) async fn online_sources(&self) -> Vec<SourceCounts> {
+        let mut found = Vec::new();
+        for partition in 0..PARTITIONS {
+            let key = views::progress_key(TopicPartition::new(Topic::Actions, partition));
+            found.extend(self.record::<views::ProgressRecord>(key).await.unwrap_or_default().sources);
+        }
+        found
     }
 
     /// Applies everything in the log.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millrace_events::{LogTime, Topic, TopicPartition};
+use millrace_feature_store::views::SourceCounts;
 use millrace_log::Offset;
 
 /// Progress of one worker.
@@ -21,6 +22,8 @@ pub struct PartitionStatus {
     pub clock: Option<LogTime>,
     /// What it counted, by name.
     pub counts: Vec<(&'static str, u64)>,
+    /// What came in by source, see [`crate::Stage::sources`].
+    pub sources: Vec<SourceCounts>,
     /// Why it last restarted; cleared by progress.
     pub error: Option<String>,
     /// How often it restarted from its commit.

@@ -374,9 +374,10 @@ impl Worker {
     /// How far this partition is; nothing to say before its clock is known.
     fn progress(&self, next: Offset, state: &mut State) -> Result<Option<OnlineWrite>> {
         let Some(clock) = self.stage.clock(state)? else { return Ok(None) };
+        let progress = views::ProgressRecord { next, clock_us: clock.0, sources: self.stage.sources(state)? };
         Ok(Some(OnlineWrite::Put {
             key: views::progress_key(self.of),
-            value: views::ProgressRecord { next, clock_us: clock.0 }.encode_to_vec().into(),
+            value: progress.encode_to_vec().into(),
             version: Version { generation: self.generation, offset: next },
         }))
     }
@@ -384,6 +385,7 @@ impl Worker {
     fn report(&self, state: &mut State, next: Offset, owed: usize) -> Result<()> {
         let clock = self.stage.clock(state)?;
         let counts = self.stage.counts(state)?;
+        let sources = self.stage.sources(state)?;
         let committed = state.offset();
         self.board.update(self.of, |status| {
             status.committed = committed;
@@ -391,6 +393,7 @@ impl Worker {
             status.owed = owed as u64;
             status.clock = clock;
             status.counts = counts;
+            status.sources = sources;
             status.error = None;
             status.stopped = false;
         });

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod feeds;
 pub(crate) mod health;
+pub(crate) mod ingest_status;
 pub(crate) mod log;
 pub(crate) mod persons;
 pub(crate) mod posts;
@@ -49,6 +50,7 @@ pub(crate) const GUARDED: &[Guarded] = &[
     guarded("/v1/queries", Scope::QueriesRead, || get(queries::list)),
     guarded("/v1/queries/{name}", Scope::QueriesRead, || get(queries::run)),
     guarded("/v1/status", Scope::StatusRead, || get(status::status)),
+    guarded("/v1/ingest/status", Scope::StatusRead, || get(ingest_status::ingest_status)),
     guarded("/metrics", Scope::StatusRead, || get(health::metrics)),
     guarded("/openapi.json", Scope::StatusRead, || get(openapi::document)),
     guarded("/v1/log/{topic}", Scope::Admin, || get(log::records)),

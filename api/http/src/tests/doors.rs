@@ -261,6 +261,29 @@ async fn analytics_js_is_told_to_come_back_here() {
 }
 
 #[tokio::test]
+async fn posthog_in_a_browser_is_told_what_it_may_do() {
+    let harness = Harness::new();
+    let ask = |path: &str| Request::get(path).header("origin", "https://shop.example").body(Body::empty()).unwrap();
+    let answer = harness.send(ask("/array/wk/config?ip=0&_=1767225600000&ver=1.435.0")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example");
+    let config = answer.json();
+    assert_eq!((&config["autocapture_opt_out"], &config["hasFeatureFlags"]), (&json!(false), &json!(false)));
+    assert_eq!(config["supportedCompression"], json!(["gzip", "gzip-js"]));
+    let answer = harness.send(ask("/array/%77k/config.js")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "text/javascript"));
+    let script =
+        answer.body.strip_prefix("window._POSTHOG_REMOTE_CONFIG = Object.assign(window._POSTHOG_REMOTE_CONFIG || {}, ");
+    let left: serde_json::Value = serde_json::from_str(script.unwrap().trim_end().strip_suffix(')').unwrap()).unwrap();
+    assert_eq!(left["wk"]["config"], config);
+    for unknown in ["/array/other/config", "/array/other/config.js"] {
+        harness.send(ask(unknown)).await.check_problem(404, "unknown_write_key");
+    }
+    let posted = Request::post("/array/wk/config").body(Body::empty()).unwrap();
+    harness.send(posted).await.check_problem(405, "method_not_allowed");
+}
+
+#[tokio::test]
 async fn posthog_may_send_in_the_query() {
     let harness = Harness::new();
     let event = r#"{"event":"paid","distinct_id":"ann","uuid":"u","properties":{}}"#;

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use millrace_collector::{Collector, CollectorOptions, Key, Scope};
 use millrace_events::{LogTime, ServedSlate, Topic, TopicPartition};
 use millrace_feature_store::online::toy::ToyStore;
-use millrace_feature_store::views::{self, ProgressRecord};
+use millrace_feature_store::views::{self, ProgressRecord, SourceCounts};
 use millrace_feature_store::{ListItem, OnlineStore as _, OnlineWrite, RecordKey, Version};
 use millrace_log::{Clock, toy::ToyLog};
 use millrace_ranking::{Ranker, RankerOptions};
@@ -75,6 +75,20 @@ impl StatusSource for Process {
         report.jobs.entry("stage-one".to_owned()).or_default().insert(0, job);
         report.late.insert("stage-one".to_owned(), 2);
         report
+    }
+
+    async fn sources(&self) -> Vec<SourceCounts> {
+        let of = |source: &str, accepted| SourceCounts {
+            source: source.to_owned(),
+            accepted,
+            duplicates: 3,
+            late: 2,
+            robots: 1,
+            violations: 4,
+            refused: 5,
+            last_us: NOW_US,
+        };
+        vec![of("", 7), of("web", 90)]
     }
 }
 
@@ -199,7 +213,7 @@ impl Harness {
         for topic in Topic::DERIVED {
             for partition in 0..PARTITIONS {
                 let key = views::progress_key(TopicPartition::new(topic, partition));
-                self.put(key, ProgressRecord { next: 1, clock_us: NOW_US }).await;
+                self.put(key, ProgressRecord { next: 1, clock_us: NOW_US, sources: Vec::new() }).await;
             }
         }
     }

@@ -357,6 +357,68 @@ async fn the_shape_of_the_status() {
 }
 
 #[tokio::test]
+async fn what_came_in_is_told_by_source() {
+    let harness = Harness::new();
+    let good = r#"{"batch":[{"type":"identify","userId":"u"},{"type":"identify"},7]}"#;
+    assert_eq!(harness.post("/v1/batch", good).await.status, 200);
+    harness.post("/v1/batch", "{").await.check_problem(400, "invalid_json");
+    let unknown = Request::post("/v1/track").body(Body::from(r#"{"writeKey":"stolen"}"#)).unwrap();
+    harness.send(unknown).await.check_problem(401, "invalid_write_key");
+    let mut told = harness.get("/v1/ingest/status").await.json();
+    assert!(told["since"].as_str().unwrap() > "2026", "{told}");
+    told["since"] = "now".into();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&told).unwrap(), @r#"
+    {
+      "others": {
+        "accepted": 7,
+        "door": {
+          "events": 0,
+          "last_seen": null,
+          "refused": {},
+          "rejected": {},
+          "requests": 0,
+          "violations": 0
+        },
+        "duplicates": 3,
+        "last_seen": "2026-01-01T00:00:00Z",
+        "late": 2,
+        "robots": 1,
+        "unapplied": 5,
+        "violations": 4
+      },
+      "since": "now",
+      "sources": {
+        "web": {
+          "accepted": 90,
+          "door": {
+            "events": 1,
+            "last_seen": "2026-01-01T00:00:00Z",
+            "refused": {
+              "invalid_json": 1
+            },
+            "rejected": {
+              "missing_id": 1,
+              "not_an_object": 1
+            },
+            "requests": 1,
+            "violations": 0
+          },
+          "duplicates": 3,
+          "last_seen": "2026-01-01T00:00:00Z",
+          "late": 2,
+          "robots": 1,
+          "unapplied": 5,
+          "violations": 4
+        }
+      },
+      "unknown_key": {
+        "invalid_write_key": 1
+      }
+    }
+    "#);
+}
+
+#[tokio::test]
 async fn an_empty_platform_answers() {
     let harness = Harness::new();
     let feed = harness.get("/v1/feeds/home?viewer=nobody").await.json();

@@ -1,6 +1,6 @@
 //! `millrace dlq`: what could not be accepted or applied, and a second chance for it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -52,6 +52,9 @@ pub(crate) enum What {
         /// How many
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u64,
+        /// Only these; with one of them all that is kept is looked through
+        #[command(flatten)]
+        only: Only,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -66,6 +69,28 @@ pub(crate) enum What {
         /// Its id, as in the list
         id: String,
     },
+}
+
+/// Which letters.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Only {
+    /// Only those refused for this reason, such as missing_id
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only those of this source: the name of the write key
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+}
+
+impl Only {
+    fn is_all(&self) -> bool {
+        self.reason.is_none() && self.source.is_none()
+    }
+
+    fn has(&self, letter: &Letter) -> bool {
+        let is = |wanted: &Option<String>, name| wanted.as_ref().is_none_or(|wanted| wanted == letter.text(name));
+        is(&self.reason, "reason") && is(&self.source, "source")
+    }
 }
 
 /// Runs against a server.
@@ -83,7 +108,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// As [`run`].
 pub(crate) async fn run_with(what: What, records: &dyn Records, door: &dyn Door) -> anyhow::Result<ExitCode> {
     let done = match what {
-        What::List { limit, json } => list(records, limit, json).await,
+        What::List { limit, only, json } => list(records, limit, &only, json).await,
         What::Show { id } => show(records, &id).await,
         What::Replay { id } => replay(records, door, &id).await,
     };
@@ -119,13 +144,13 @@ impl Letter {
     }
 }
 
-async fn list(records: &dyn Records, limit: u64, json: bool) -> anyhow::Result<ExitCode> {
-    let letters = latest(records, limit).await?;
+async fn list(records: &dyn Records, limit: u64, only: &Only, json: bool) -> anyhow::Result<ExitCode> {
+    let letters = latest(records, limit, only).await?;
     if json {
         return letters.iter().try_for_each(|letter| say(&letter.line)).map(|()| ExitCode::SUCCESS).map_err(Into::into);
     }
     if letters.is_empty() {
-        say("no dead letters")?;
+        say(if only.is_all() { "no dead letters" } else { "no such dead letters" })?;
         return Ok(ExitCode::SUCCESS);
     }
     say(&format!("{:<24} {:<20} {:<12} {:<10} {}", "id", "reason", "by", "source", "detail"))?;
@@ -137,13 +162,16 @@ async fn list(records: &dyn Records, limit: u64, json: bool) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is in the last `limit` places, oldest first. A letter with an id of its own comes once: the job that wrote it
+/// What is in the last `limit` places of each partition, or the last so many of those asked for, oldest first. A letter with an id of its own comes once: the job that wrote it
 /// writes it again when it was interrupted.
-async fn latest(records: &dyn Records, limit: u64) -> anyhow::Result<Vec<Letter>> {
+async fn latest(records: &dyn Records, limit: u64, only: &Only) -> anyhow::Result<Vec<Letter>> {
     let mut letters = Vec::new();
     let mut met = HashSet::new();
+    let keep = usize::try_from(limit).unwrap_or(usize::MAX);
     for (partition, held) in (0_u32..).zip(records.bounds(Topic::DeadLetters).await?) {
-        let mut from = held.end.saturating_sub(limit).max(held.start);
+        let places = if only.is_all() { limit } else { u64::MAX };
+        let mut from = held.end.saturating_sub(places).max(held.start);
+        let mut found = VecDeque::new();
         while from < held.end {
             let page = records.read(Topic::DeadLetters, partition, from, PAGE_RECORDS.min(held.end - from)).await?;
             if page.next <= from {
@@ -153,11 +181,15 @@ async fn latest(records: &dyn Records, limit: u64) -> anyhow::Result<Vec<Letter>
             for line in page.lines {
                 let letter = Letter::parse(line)?;
                 let id = letter.text("id");
-                if id.is_empty() || met.insert(id.to_owned()) {
-                    letters.push(letter);
+                if only.has(&letter) && (id.is_empty() || met.insert(id.to_owned())) {
+                    found.push_back(letter);
+                    if found.len() > keep {
+                        found.pop_front();
+                    }
                 }
             }
         }
+        letters.extend(found);
     }
     Ok(letters)
 }

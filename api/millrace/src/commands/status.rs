@@ -1,9 +1,10 @@
-//! `millrace status`: how far every job is.
+//! `millrace status`: how far every job is, and what came in.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use millrace_http::{IngestStatus, SourceStatus};
 
 use super::client::{Client, Server, Status, say};
 use super::sender;
@@ -11,7 +12,7 @@ use super::sender;
 /// Says how far every job is
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 everything acknowledged is visible everywhere · 1 not yet · 2 could not run\n\n\
-    Example: millrace status --wait-caught-up")]
+    Examples: millrace status --wait-caught-up\n          millrace status --sources")]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) server: Server,
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// With --wait-caught-up, give up when nothing moves for this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(crate) give_up_after: u64,
+    /// Say what came in by source instead: accepted, duplicates, late, robots, and what was refused and why
+    #[arg(long, conflicts_with = "wait_caught_up")]
+    pub(crate) sources: bool,
     /// Print the server's answer as it is
     #[arg(long)]
     pub(crate) json: bool,
@@ -32,6 +36,9 @@ pub(crate) struct Args {
 /// When there is no server, or its jobs stand still.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.server)?;
+    if args.sources {
+        return sources(&client, args.json).await;
+    }
     if args.wait_caught_up {
         sender::wait(&client, Duration::from_secs(args.give_up_after)).await?;
     }
@@ -46,6 +53,50 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     // New events may have come since the wait ended; what was there then is visible.
     Ok(if status.caught_up || args.wait_caught_up { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn sources(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
+    let body = client.get("/v1/ingest/status", &[]).await?.text().await.context("cannot read the status")?;
+    if json {
+        say(body.trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = serde_json::from_str(&body).context("the answer to GET /v1/ingest/status is not one")?;
+    for line in sources_table(&status) {
+        say(&line)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sources_table(status: &IngestStatus) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{:<24} {:>12} {:>10} {:>8} {:>8} {:>10}  last seen",
+        "source", "accepted", "duplicates", "late", "robots", "violations"
+    )];
+    let named = status.sources.iter().map(|(name, of)| (name.as_str(), of));
+    for (name, of) in named.chain(status.others.iter().map(|of| ("(all others)", of))) {
+        let SourceStatus { accepted, duplicates, late, robots, violations, unapplied, last_seen, door } = of;
+        let last_seen = last_seen.as_ref().or(door.last_seen.as_ref()).map_or("-", String::as_str);
+        lines.push(format!(
+            "{name:<24} {accepted:>12} {duplicates:>10} {late:>8} {robots:>8} {violations:>10}  {last_seen}"
+        ));
+        if *unapplied > 0 {
+            lines.push(format!("  {unapplied} events that no job could apply: millrace dlq list"));
+        }
+        for (reason, events) in &door.rejected {
+            lines.push(format!(
+                "  {events} events rejected as {reason}: millrace dlq list --source {name} --reason {reason}"
+            ));
+        }
+        for (reason, requests) in &door.refused {
+            lines.push(format!("  {requests} requests refused as {reason}"));
+        }
+    }
+    for (reason, requests) in &status.unknown_key {
+        lines.push(format!("{requests} requests of nobody known refused as {reason}"));
+    }
+    lines.push(format!("rejected and refused: at this door, since {}", status.since));
+    lines
 }
 
 fn table(status: &Status) -> Vec<String> {

@@ -22,5 +22,6 @@ mod keys;
 mod load;
 mod migrate;
 mod scenario;
+mod sources;
 mod spool;
 mod support;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millrace_embedded::{Batch as Writes, Durability, Slice};
 use millrace_events::LogTime;
@@ -22,7 +22,7 @@ const IDLE_PATIENCE: Duration = Duration::from_millis(500);
 /// Pauses between attempts to bring the database back.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long the disk is only probed before the database is opened again all the same.
+/// How long, in pauses, the disk is only probed before the database is opened again all the same.
 const INSIST_EVERY: Duration = Duration::from_secs(5);
 /// What the disk must take before the database is closed and opened again.
 const PROBE_BYTES: usize = 1024 * 1024;
@@ -143,11 +143,11 @@ impl Committer {
         self.requests.drain(..).for_each(Request::refuse);
         self.offsets.clear();
         let mut pause = PAUSE_MIN;
-        let mut reopened = Instant::now();
+        let mut paused = Duration::ZERO;
         loop {
-            let insist = reopened.elapsed() >= INSIST_EVERY;
+            let insist = paused >= INSIST_EVERY;
             if insist {
-                reopened = Instant::now();
+                paused = Duration::ZERO;
             }
             match self.try_recover(insist) {
                 Ok(()) => {
@@ -166,6 +166,7 @@ impl Committer {
             if self.shared.queue.pause(pause) {
                 return;
             }
+            paused += pause;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }

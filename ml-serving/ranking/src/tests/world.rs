@@ -72,7 +72,7 @@ impl World {
         for topic in Topic::DERIVED {
             for partition in 0..PARTITIONS {
                 let key = views::progress_key(TopicPartition::new(topic, partition));
-                self.put(key, ProgressRecord { next: 1, clock_us }).await;
+                self.put(key, ProgressRecord { next: 1, clock_us, sources: Vec::new() }).await;
             }
         }
     }

@@ -83,10 +83,27 @@ async fn a_letter_that_was_written_twice_is_listed_once() {
     let letters = (0..).zip(ids).map(|(offset, id)| letter(offset, id, &Value::Null, false)).collect();
     let letters = Letters(letters);
     for (limit, expected) in [(50, &[0, 1, 2, 3, 6][..]), (3, &[4, 6]), (0, &[])] {
-        let listed = latest(&letters, limit).await.unwrap();
+        let listed = latest(&letters, limit, &Only::default()).await.unwrap();
         let offsets: Vec<u64> = listed.iter().map(|letter| letter.json["offset"].as_u64().unwrap()).collect();
         assert_eq!(offsets, expected, "the last {limit}");
     }
+}
+
+#[tokio::test]
+async fn only_those_asked_for_are_listed_however_far_back() {
+    let mut letters = letters();
+    letters.0[0]["reason"] = json!("missing_id");
+    letters.0[1]["source"] = json!("ios");
+    let check = async |only: Only, limit, expected: &[u64]| {
+        let listed = latest(&letters, limit, &only).await.unwrap();
+        let offsets: Vec<u64> = listed.iter().map(|letter| letter.json["offset"].as_u64().unwrap()).collect();
+        assert_eq!(offsets, expected, "{only:?}");
+    };
+    let reason = |reason: &str| Only { reason: Some(reason.to_owned()), source: None };
+    check(reason("missing_id"), 1, &[0]).await;
+    check(reason("missing_property"), 2, &[4, 5]).await;
+    check(reason("other"), 50, &[]).await;
+    check(Only { source: Some("ios".to_owned()), ..reason("missing_property") }, 50, &[1]).await;
 }
 
 #[tokio::test]
