@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use millrace_events::ActionKind;
 
 use super::super::tests::Bench;
