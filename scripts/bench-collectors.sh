@@ -29,8 +29,22 @@ broker=${MILLRACE_LOG_URL#*://}
 broker=${broker%%/*}
 broker=${broker##*@}
 
+# The other one makes no topics, and Kafka none by itself: it gets one of ours, with as many partitions.
+(
+    unset "${!MILLRACE_@}"
+    "$CARGO_TARGET_DIR/release/millrace" up --roles collector --listen 127.0.0.1:0 --data-dir "$scratch/topics" \
+        --log "kafka://$broker/peer?replication=1&min_insync=1" >"$scratch/topics.log" 2>&1 &
+    maker=$!
+    for _ in $(seq 200); do
+        if grep -q "listens on" "$scratch/topics.log"; then break; fi
+        sleep 0.1
+    done
+    kill "$maker"
+    wait "$maker" || true
+)
+
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-PORT=$port BROKER=$broker TOPIC=peer-$$ "$scratch/benthos" -c tests/peers/benthos/collector.yaml >"$scratch/peer" 2>&1 &
+PORT=$port BROKER=$broker TOPIC=peer.actions "$scratch/benthos" -c tests/peers/benthos/collector.yaml >"$scratch/peer" 2>&1 &
 peer=$!
 for _ in $(seq 100); do
     if curl -fs "http://127.0.0.1:$port/ready" >/dev/null 2>&1; then break; fi
