@@ -187,19 +187,25 @@ where
     }
     let (parts, body) = request.into_parts();
     let may_come = limited.check_address().and_then(|()| shared.has_room(body::declared(&parts.headers).unwrap_or(0)));
+    let collector = &shared.state.collector;
     if let Err(error) = may_come {
+        // Whose it is would have to be looked up, and this must be cheap.
+        collector.turned_away(error.code(), None);
         body::let_go(&parts.headers, body);
         return Err(error);
     }
     let Held { bytes, share } = if in_query {
         Held { bytes: posthog_form(&parts.uri), share: None }
     } else {
-        body::read(&shared.bodies, &parts.headers, body, shared.state.body_bytes_max).await?
+        let read = body::read(&shared.bodies, &parts.headers, body, shared.state.body_bytes_max).await;
+        read.inspect_err(|error| {
+            collector.turned_away(error.code(), text(&parts.headers, &AUTHORIZATION).as_deref());
+        })?
     };
     let judged = match door.call() {
         Some(call) => {
-            let _place = shared.enter_ingest()?;
-            shared.state.collector.judge_through(call, asked(call, &parts, bytes), limited).await?
+            let _place = shared.enter_ingest().inspect_err(|error| collector.turned_away(error.code(), None))?;
+            collector.judge_through(call, asked(call, &parts, bytes), limited).await?
         }
         None => Judged::default(),
     };

@@ -1,7 +1,7 @@
 //! What posthog-js asks for before it captures anything by itself: as a script first, and where that fails as JSON.
 //!
-//! Everything is off that is answered from elsewhere at PostHog: what it says is that there are no flags here, no recordings,
-//! no surveys, and that a page may capture clicks.
+//! Everything is off that is answered from elsewhere at PostHog: what it says is that there are no flags here and no recordings,
+//! and that a page may capture clicks. It says nothing of surveys: told that there are none, the client fetches their script.
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Method};
@@ -24,7 +24,6 @@ pub(crate) struct RemoteConfig {
     /// There are none here.
     has_feature_flags: bool,
     session_recording: bool,
-    surveys: bool,
     heatmaps: bool,
     capture_performance: bool,
     capture_dead_clicks: bool,
@@ -41,7 +40,6 @@ const CONFIG: RemoteConfig = RemoteConfig {
     supported_compression: ["gzip", "gzip-js"],
     has_feature_flags: false,
     session_recording: false,
-    surveys: false,
     heatmaps: false,
     capture_performance: false,
     capture_dead_clicks: false,

@@ -20,7 +20,7 @@ pub trait StatusSource: Send + Sync + 'static {
 /// What came in, by source. Also read back by `millrace status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IngestStatus {
-    /// When this process began to count what stands under `door` and `unknown_key`, RFC 3339.
+    /// When this process began to count what stands under `door` and `unattributed`, RFC 3339.
     pub since: String,
     /// The name of a write key → what came with it.
     pub sources: BTreeMap<String, SourceStatus>,
@@ -28,8 +28,8 @@ pub struct IngestStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<SourceStatus>,
     /// Why → how many requests this door refused before it was known whose they are: without a key, with one that is not
-    /// known, or with one in a body that cannot be read.
-    pub unknown_key: BTreeMap<String, u64>,
+    /// known, with one in a body that cannot be read, or because there was no place for them.
+    pub unattributed: BTreeMap<String, u64>,
 }
 
 /// What came from one source. What does not stand under `door` is counted by stage 1 once for each event, whichever door it

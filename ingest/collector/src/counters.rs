@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use millrace_events::LogTime;
 
-use crate::refusal::{Code, Reason, Refusal};
+use crate::refusal::{Code, Reason};
 
 /// A reading of the counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,11 +64,11 @@ impl Tally {
     }
 
     /// A request was refused; `source` is known when its key was.
-    pub(crate) fn refused(&self, source: Option<&str>, refusal: &Refusal) {
-        self.total.refused(refusal);
+    pub(crate) fn refused(&self, source: Option<&str>, code: &str) {
+        self.total.refused(code);
         match source {
-            Some(source) => self.source(source).counters.refused(refusal),
-            None => self.nobody.refused(refusal),
+            Some(source) => self.source(source).counters.refused(code),
+            None => self.nobody.refused(code),
         }
     }
 
@@ -125,9 +125,11 @@ impl Counters {
         }
     }
 
-    fn refused(&self, refusal: &Refusal) {
-        if let Some(code) = Code::ALL.iter().find(|code| code.as_str() == refusal.code) {
-            add(&self.refused[*code as usize], 1);
+    fn refused(&self, code: &str) {
+        let known = Code::ALL.iter().find(|known| known.as_str() == code);
+        debug_assert!(known.is_some(), "{code} is not counted");
+        if let Some(known) = known {
+            add(&self.refused[*known as usize], 1);
         }
     }
 

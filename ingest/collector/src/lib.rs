@@ -340,9 +340,18 @@ impl Collector {
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &answer {
-            self.tally.refused(source, refusal);
+            self.tally.refused(source, refusal.code);
         }
         answer
+    }
+
+    /// Counts a request that the edge refused before it came in here, for one of the codes `body_too_large`, `body_timeout`,
+    /// `body_unreadable`, `overloaded` and `rate_limited`. `authorization` is its header, if it is worth finding out whose
+    /// it was.
+    pub fn turned_away(&self, code: &str, authorization: Option<&str>) {
+        let keys = self.keys();
+        let source = authorization.and_then(|header| keys.by_header(Some(header)).ok().flatten());
+        self.tally.refused(source, code);
     }
 
     /// Whether a request with this write key would be let in.

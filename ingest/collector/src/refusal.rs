@@ -92,6 +92,10 @@ codes! {
         TooManyEvents = "too_many_events",
         RateLimited = "rate_limited",
         Unavailable = "unavailable",
+        /// Said by an edge, see [`crate::Collector::turned_away`]; so are the next two.
+        Overloaded = "overloaded",
+        BodyTimeout = "body_timeout",
+        BodyUnreadable = "body_unreadable",
     }
 }
 
@@ -151,8 +155,9 @@ const fn kind_of(code: Code) -> RefusalKind {
         Code::BodyTooLarge | Code::BatchTooLarge | Code::EventTooLarge | Code::TooManyEvents => RefusalKind::TooLarge,
         Code::UnsupportedMediaType => RefusalKind::Unsupported,
         Code::RateLimited => RefusalKind::Limited,
-        Code::Unavailable => RefusalKind::Unavailable,
+        Code::Unavailable | Code::Overloaded | Code::BodyTimeout => RefusalKind::Unavailable,
         Code::EmptyBody
+        | Code::BodyUnreadable
         | Code::UnsupportedEncoding
         | Code::InvalidEncoding
         | Code::InvalidUtf8

@@ -21,7 +21,7 @@ pub(crate) async fn ingest_status(State(shared): State<Arc<Shared>>) -> Json<Ing
     let collector = &shared.state.collector;
     let mut answer = IngestStatus {
         since: format_rfc3339(shared.since_us),
-        unknown_key: not_zero(&collector.counters_of_nobody().refused),
+        unattributed: not_zero(&collector.counters_of_nobody().refused),
         ..IngestStatus::default()
     };
     for SourceCounts { source, accepted, duplicates, late, robots, violations, refused, last_us } in

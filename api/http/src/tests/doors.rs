@@ -270,6 +270,7 @@ async fn posthog_in_a_browser_is_told_what_it_may_do() {
     let config = answer.json();
     assert_eq!((&config["autocapture_opt_out"], &config["hasFeatureFlags"]), (&json!(false), &json!(false)));
     assert_eq!(config["supportedCompression"], json!(["gzip", "gzip-js"]));
+    assert!(config.get("surveys").is_none(), "posthog-js 1.449 fetches a script when it is told of none");
     let answer = harness.send(ask("/array/%77k/config.js")).await;
     assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "text/javascript"));
     let script =

@@ -38,6 +38,8 @@ async fn with_no_place_left_a_body_is_not_even_read() {
     let request = Request::post("/v1/track").header("content-length", "9").body(Body::from_stream(body)).unwrap();
     // The body has not come and never will: the answer does not wait for it.
     harness.send(request).await.check_problem(503, "overloaded");
+    let told = harness.get("/v1/ingest/status").await.json();
+    assert_eq!(told["unattributed"], serde_json::json!({"overloaded": 1}));
     assert!(!sender.is_closed(), "what comes is thrown away beside the answer, so that the client reads why");
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(sender.is_closed(), "but not for ever");

@@ -5,7 +5,7 @@ use millrace_feature_store::views::{
     self, AUTHOR_POSTS, EngagementRecord, FOLLOWING, PostRecord, SeenRecord, WindowCounts,
 };
 
-use super::harness::{Harness, NOW_US};
+use super::harness::{BODY_BYTES_MAX, Harness, NOW_US};
 
 const HOUR_US: i64 = 3600 * 1_000_000;
 
@@ -364,6 +364,8 @@ async fn what_came_in_is_told_by_source() {
     harness.post("/v1/batch", "{").await.check_problem(400, "invalid_json");
     let unknown = Request::post("/v1/track").body(Body::from(r#"{"writeKey":"stolen"}"#)).unwrap();
     harness.send(unknown).await.check_problem(401, "invalid_write_key");
+    // Nothing of it comes in: the edge reads no more than it may.
+    harness.post("/v1/batch", vec![b' '; BODY_BYTES_MAX + 1]).await.check_problem(400, "body_too_large");
     let mut told = harness.get("/v1/ingest/status").await.json();
     assert!(told["since"].as_str().unwrap() > "2026", "{told}");
     told["since"] = "now".into();
@@ -394,6 +396,7 @@ async fn what_came_in_is_told_by_source() {
             "events": 1,
             "last_seen": "2026-01-01T00:00:00Z",
             "refused": {
+              "body_too_large": 1,
               "invalid_json": 1
             },
             "rejected": {
@@ -411,7 +414,7 @@ async fn what_came_in_is_told_by_source() {
           "violations": 4
         }
       },
-      "unknown_key": {
+      "unattributed": {
         "invalid_write_key": 1
       }
     }

@@ -81,19 +81,19 @@ fn sources_table(status: &IngestStatus) -> Vec<String> {
             "{name:<24} {accepted:>12} {duplicates:>10} {late:>8} {robots:>8} {violations:>10}  {last_seen}"
         ));
         if *unapplied > 0 {
-            lines.push(format!("  {unapplied} events that no job could apply: millrace dlq list"));
+            lines.push(format!("  events that no job could apply: {unapplied}; millrace dlq list"));
         }
         for (reason, events) in &door.rejected {
             lines.push(format!(
-                "  {events} events rejected as {reason}: millrace dlq list --source {name} --reason {reason}"
+                "  events rejected as {reason}: {events}; millrace dlq list --source {name} --reason {reason}"
             ));
         }
         for (reason, requests) in &door.refused {
-            lines.push(format!("  {requests} requests refused as {reason}"));
+            lines.push(format!("  requests refused as {reason}: {requests}"));
         }
     }
-    for (reason, requests) in &status.unknown_key {
-        lines.push(format!("{requests} requests of nobody known refused as {reason}"));
+    for (reason, requests) in &status.unattributed {
+        lines.push(format!("requests of nobody known refused as {reason}: {requests}"));
     }
     lines.push(format!("rejected and refused: at this door, since {}", status.since));
     lines

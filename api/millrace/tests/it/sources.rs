@@ -52,7 +52,7 @@ async fn what_each_source_sent_is_counted_once_and_for_good() {
     assert_eq!((&web["door"]["requests"], &web["door"]["events"]), (&json!(2), &json!(10)), "{first}");
     assert_eq!(ios["door"]["rejected"], json!({"missing_id": 1}), "{first}");
     assert_eq!(ios["door"]["refused"], json!({"invalid_json": 1}), "{first}");
-    assert_eq!(first["unknown_key"], json!({"invalid_write_key": 1}), "{first}");
+    assert_eq!(first["unattributed"], json!({"invalid_write_key": 1}), "{first}");
     assert!(web["last_seen"].as_str() >= Some(now.get(..10).unwrap()), "{first}");
 
     server.kill();

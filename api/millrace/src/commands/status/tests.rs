@@ -40,17 +40,17 @@ fn the_table_of_sources_says_what_was_refused_and_why() {
                               "last_seen":"2026-01-01T00:00:05Z",
                               "door":{"requests":9,"events":15,"violations":4,"rejected":{"missing_id":2},
                                       "refused":{"body_too_large":1},"last_seen":"2026-01-01T00:00:05Z"}}},
-            "unknown_key":{"invalid_write_key":7}}"#,
+            "unattributed":{"invalid_write_key":7}}"#,
     )
     .unwrap();
     assert_eq!(
         sources_table(&status).join("\n"),
         "source                       accepted duplicates     late   robots violations  last seen\n\
          web                                12          3        1        2          4  2026-01-01T00:00:05Z\n\
-         \u{20} 1 events that no job could apply: millrace dlq list\n\
-         \u{20} 2 events rejected as missing_id: millrace dlq list --source web --reason missing_id\n\
-         \u{20} 1 requests refused as body_too_large\n\
-         7 requests of nobody known refused as invalid_write_key\n\
+         \u{20} events that no job could apply: 1; millrace dlq list\n\
+         \u{20} events rejected as missing_id: 2; millrace dlq list --source web --reason missing_id\n\
+         \u{20} requests refused as body_too_large: 1\n\
+         requests of nobody known refused as invalid_write_key: 7\n\
          rejected and refused: at this door, since 2026-01-01T00:00:00Z"
     );
 }
