@@ -5,8 +5,11 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
     ORIGIN, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+
+use crate::error::ApiError;
+use crate::metrics::Started;
 
 /// How long a browser may keep the answer to a preflight, in seconds.
 const MAX_AGE_S: &str = "7200";
@@ -26,6 +29,23 @@ pub(crate) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     headers.append(VARY, HeaderValue::from_static("origin"));
+}
+
+/// Answers a path of `route` that pages may only read.
+pub(crate) fn read_only(
+    route: &'static str,
+    method: &Method,
+    asked: &HeaderMap,
+    read: impl FnOnce() -> Result<Response, ApiError>,
+) -> Response {
+    let started = Started::now();
+    let response = match *method {
+        Method::GET => read().unwrap_or_else(ApiError::into_response),
+        Method::OPTIONS => preflight(asked),
+        _ => ApiError::method_not_allowed(Some("GET, OPTIONS")).into_response(),
+    };
+    started.answered(route, response.status());
+    response
 }
 
 /// What a browser asks before it sends: every header it names is fine.

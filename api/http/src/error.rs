@@ -57,12 +57,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    /// Segment answers 400, not 413, for size; its SDKs drop the request either way.
     /// Its stable name.
     pub(crate) fn code(&self) -> &'static str {
         self.code
     }
 
+    /// Segment answers 400, not 413, for size; its SDKs drop the request either way.
     pub(crate) fn body_too_large(bytes_max: usize) -> Self {
         let message = format!("the body is larger than {bytes_max} bytes; send less at once");
         Self { is_too_large: true, ..Self::invalid("body_too_large", message) }

@@ -32,9 +32,12 @@ use crate::{remote_config, settings};
         routes::status::status, routes::ingest_status::ingest_status,
         routes::health::alive, routes::health::ready, routes::health::metrics,
         routes::log::records, routes::backup::begin, routes::backup::state,
-        routes::verify::begin, routes::verify::state, settings::described, remote_config::described, remote_config::described_script, document,
+        routes::verify::begin, routes::verify::state, settings::described,
+        remote_config::described, remote_config::described_script, document,
     ),
-    components(schemas(Problem<'static>, Results<'static>, EventResult<'static>, Outcome, settings::Settings, remote_config::RemoteConfig)),
+    components(schemas(
+        Problem<'static>, Results<'static>, EventResult<'static>, Outcome, settings::Settings, remote_config::RemoteConfig
+    )),
     modifiers(&Security, &Ingest, &Described, &Limited),
     tags(
         (name = "ingest", description = "The Segment HTTP Tracking API, PostHog's capture, CloudEvents, and our own batch"),

@@ -3,16 +3,16 @@
 //! Everything is off that is answered from elsewhere at PostHog: what it says is that there are no flags here and no recordings,
 //! and that a page may capture clicks. It says nothing of surveys: told that there are none, the client fetches their script.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
 use millrace_collector::Collector;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::metrics::Started;
+use crate::routes::typed;
 use crate::{cors, settings};
 
 /// What the client may do, as posthog-js reads it.
@@ -30,7 +30,6 @@ pub(crate) struct RemoteConfig {
     /// `false`: a page captures clicks, unless it says otherwise itself.
     #[serde(rename = "autocapture_opt_out")]
     autocapture_opt_out: bool,
-    #[serde(rename = "autocaptureExceptions")]
     autocapture_exceptions: bool,
     #[schema(value_type = Vec<Object>)]
     site_apps: Vec<Value>,
@@ -79,14 +78,7 @@ pub(crate) fn asked(path: &str) -> Option<(Form, &str)> {
 
 /// Answers who asks for what the pages of `key` may do.
 pub(crate) fn answer(collector: &Collector, form: Form, key: &str, method: &Method, headers: &HeaderMap) -> Response {
-    let started = Started::now();
-    let response = match *method {
-        Method::GET => config(collector, form, key).unwrap_or_else(ApiError::into_response),
-        Method::OPTIONS => cors::preflight(headers),
-        _ => ApiError::method_not_allowed(Some("GET, OPTIONS")).into_response(),
-    };
-    started.answered(form.route(), response.status());
-    response
+    cors::read_only(form.route(), method, headers, || config(collector, form, key))
 }
 
 /// What posthog-js may do in the pages of this key
@@ -117,9 +109,8 @@ fn config(collector: &Collector, form: Form, key: &str) -> Result<Response, ApiE
             ("text/javascript", format!("window.{name} = Object.assign(window.{name} || {{}}, {left})\n"))
         }
     };
-    let mut response = body.into_response();
+    let mut response = typed(StatusCode::OK, content_type, body);
     let said = response.headers_mut();
-    said.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     said.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     said.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=60"));
     Ok(response)

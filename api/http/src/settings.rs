@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, VARY};
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::header::{CACHE_CONTROL, HOST, HeaderName, VARY};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::response::Response;
 use millrace_collector::Collector;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::cors;
 use crate::error::ApiError;
-use crate::metrics::Started;
+use crate::routes::typed;
 
 /// What the route is in metrics and in the description of the API.
 pub(crate) const ROUTE: &str = "/v1/projects/{write_key}/settings";
@@ -63,14 +63,7 @@ pub(crate) fn key_of(path: &str) -> Option<&str> {
 
 /// Answers who asks for the settings of `key`.
 pub(crate) fn answer(collector: &Collector, key: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
-    let started = Started::now();
-    let response = match *method {
-        Method::GET => settings(collector, key, uri, headers).unwrap_or_else(ApiError::into_response),
-        Method::OPTIONS => cors::preflight(headers),
-        _ => ApiError::method_not_allowed(Some("GET, OPTIONS")).into_response(),
-    };
-    started.answered(ROUTE, response.status());
-    response
+    cors::read_only(ROUTE, method, headers, || settings(collector, key, uri, headers))
 }
 
 /// Where analytics.js sends the events of this key
@@ -107,9 +100,9 @@ fn settings(collector: &Collector, key: &str, uri: &Uri, headers: &HeaderMap) ->
         remote_plugins: Vec::new(),
     };
     // Text and numbers always serialise.
-    let mut response = serde_json::to_string(&settings).unwrap_or_default().into_response();
+    let body = serde_json::to_string(&settings).unwrap_or_default();
+    let mut response = typed(StatusCode::OK, "application/json", body);
     let said = response.headers_mut();
-    said.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // It is an answer to headers that anybody may write: nobody else may get it from a cache.
     said.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=60"));
     said.insert(VARY, HeaderValue::from_static("host, x-forwarded-proto"));

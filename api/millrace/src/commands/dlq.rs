@@ -162,8 +162,8 @@ async fn list(records: &dyn Records, limit: u64, only: &Only, json: bool) -> any
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is in the last `limit` places of each partition, or the last so many of those asked for, oldest first. A letter with an id of its own comes once: the job that wrote it
-/// writes it again when it was interrupted.
+/// What is in the last `limit` places of each partition, or the last so many of those asked for, oldest first. A letter with
+/// an id of its own comes once: the job that wrote it writes it again when it was interrupted.
 async fn latest(records: &dyn Records, limit: u64, only: &Only) -> anyhow::Result<Vec<Letter>> {
     let mut letters = Vec::new();
     let mut met = HashSet::new();
