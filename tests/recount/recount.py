@@ -111,6 +111,14 @@ class Expected:
         }
 
 
+class Refused(CannotRun):
+    """An answer that says no."""
+
+    def __init__(self, path, status, body):
+        super().__init__(f"GET {path} was answered with {status}: {body[:500].decode(errors='replace')}")
+        self.status, self.body = status, body
+
+
 class Server:
     """One connection for each thread, kept open: there are tens of thousands of small requests."""
 
@@ -133,7 +141,7 @@ class Server:
                     time.sleep(1)
                     continue
                 if response.status != 200:
-                    raise CannotRun(f"GET {path} was answered with {response.status}: {body[:300].decode(errors='replace')}")
+                    raise Refused(path, response.status, body)
                 return response, body
             except (OSError, http.client.HTTPException) as error:
                 self.local.connection = None
