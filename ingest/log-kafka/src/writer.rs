@@ -232,12 +232,25 @@ impl Call {
 
     fn delivered(&self, nth: usize, offset: i64) {
         self.offsets[nth].store(offset, Ordering::Relaxed);
-        if let Ok(offset) = Offset::try_from(offset) {
-            (self.told)(self.to[nth], offset + 1);
-        } else {
+        if offset < 0 {
             // A repetition that the broker knew to be one, too long after to know where the first had gone.
             let message = format!("the append to {} happened, but the broker forgot where", self.to[nth]);
             self.fail(Error::new(ErrorKind::Retry, message));
+        }
+    }
+
+    /// Tells the end of each partition once: readers that wait are woken for a call, and not for each of its records.
+    fn tell(&self) {
+        let mut ends: Vec<(TopicPartition, Offset)> = Vec::new();
+        for (&to, offset) in self.to.iter().zip(&self.offsets) {
+            let Ok(offset) = Offset::try_from(offset.load(Ordering::Relaxed)) else { continue };
+            match ends.iter_mut().find(|(of, _)| *of == to) {
+                Some((_, end)) => *end = offset.max(*end),
+                None => ends.push((to, offset)),
+            }
+        }
+        for (of, last) in ends {
+            (self.told)(of, last + 1);
         }
     }
 
@@ -246,6 +259,7 @@ impl Call {
         if self.left.fetch_sub(count, Ordering::AcqRel) != count {
             return;
         }
+        self.tell();
         let taken = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((held, answer)) = taken else { return };
         let answered = match self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
