@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::copy::{self, Copy};
 use crate::records::{self, Record};
@@ -29,6 +29,8 @@ pub struct CachedOptions {
     pub confirm: Duration,
     /// How soon that is tried again while the catalog is away.
     pub retry: Duration,
+    /// How far apart at least it is asked because somebody called [`Cached::refresh`].
+    pub refresh: Duration,
     /// How many bytes of documents are kept. When the catalog holds more of these kinds, the last content stays.
     pub bytes_max: usize,
 }
@@ -41,6 +43,7 @@ impl CachedOptions {
             copy: None,
             confirm: Duration::from_secs(5),
             retry: Duration::from_secs(1),
+            refresh: Duration::from_millis(250),
             bytes_max: 64 * 1024 * 1024,
         }
     }
@@ -166,6 +169,9 @@ impl CachedState {
 pub struct Cached {
     state: watch::Sender<CachedState>,
     revision: watch::Sender<Revision>,
+    /// How often [`Cached::refresh`] was called, and up to which of these calls the catalog has been asked since.
+    calls: watch::Sender<u64>,
+    answered: watch::Sender<u64>,
     task: JoinHandle<()>,
 }
 
@@ -192,9 +198,18 @@ impl Cached {
         };
         let revision = watch::Sender::new(first.snapshot.revision);
         let state = watch::Sender::new(first);
-        let (news, reached) = (state.clone(), revision.clone());
-        let follower = Follower { catalog, options, state: news, revision: reached, copied: None, copy_fails: false };
-        Ok(Self { state, revision, task: tokio::spawn(follower.run()) })
+        let (calls, answered) = (watch::Sender::new(0), watch::Sender::new(0));
+        let follower = Follower {
+            catalog,
+            options,
+            state: state.clone(),
+            revision: revision.clone(),
+            calls: calls.subscribe(),
+            answered: answered.clone(),
+            copied: None,
+            copy_fails: false,
+        };
+        Ok(Self { state, revision, calls, answered, task: tokio::spawn(follower.run()) })
     }
 
     /// The content. It waits for nobody but a writer that is exchanging one pointer.
@@ -216,6 +231,19 @@ impl Cached {
     /// Tells when the content changes, becomes stale or fresh; not when entries of other kinds change.
     pub fn watch(&self) -> watch::Receiver<CachedState> {
         self.state.subscribe()
+    }
+
+    /// Asks the catalog now, and waits until it has answered or could not: for who misses something that another process may
+    /// have written a moment ago. Calls within [`CachedOptions::refresh`] are answered together.
+    pub async fn refresh(&self) {
+        let mut call = 0;
+        self.calls.send_modify(|calls| {
+            *calls += 1;
+            call = *calls;
+        });
+        let mut answered = self.answered.subscribe();
+        // It cannot fail: the sender is our own.
+        drop(answered.wait_for(|answered| *answered >= call).await);
     }
 
     /// Waits until the content has this revision, for as long as the caller lets it.
@@ -249,7 +277,7 @@ fn check_options(options: &CachedOptions) -> Result<()> {
     if options.kinds.is_empty() {
         return invalid("a catalog in memory needs at least one kind");
     }
-    let times = [options.confirm, options.retry];
+    let times = [options.confirm, options.retry, options.refresh];
     if times.iter().any(|time| !(Duration::from_millis(1)..=Duration::from_secs(60 * 60)).contains(time)) {
         return invalid("times of a catalog in memory are from a millisecond to an hour");
     }
@@ -332,6 +360,8 @@ struct Follower {
     options: CachedOptions,
     state: watch::Sender<CachedState>,
     revision: watch::Sender<Revision>,
+    calls: watch::Receiver<u64>,
+    answered: watch::Sender<u64>,
     /// Content and time of the copy.
     copied: Option<(Arc<Snapshot>, i64)>,
     copy_fails: bool,
@@ -343,11 +373,21 @@ impl Follower {
         loop {
             self.copy().await;
             let pause = if self.state.borrow().is_stale { self.options.retry } else { self.options.confirm };
-            if let Ok(Err(_)) = timeout(pause, bell.changed()).await {
-                // Nobody rings any more, so nobody wakes us too early either.
-                sleep(pause).await;
+            let asked = Instant::now();
+            let rung = async {
+                if let Ok(Err(_)) = timeout(pause, bell.changed()).await {
+                    // Nobody rings any more, so nobody wakes us too early either.
+                    sleep(pause).await;
+                }
+            };
+            tokio::select! {
+                () = rung => {}
+                // It cannot fail: this task ends before its owner lets go of the sender.
+                _ = self.calls.changed() => sleep_until(asked + self.options.refresh).await,
             }
+            let call = *self.calls.borrow_and_update();
             self.step().await;
+            self.answered.send_replace(call);
         }
     }
 

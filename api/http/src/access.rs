@@ -44,11 +44,11 @@ pub(crate) async fn scoped(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    check(&shared, request.headers(), scope)?;
+    check(&shared, request.headers(), scope).await?;
     Ok(next.run(request).await)
 }
 
-fn check(shared: &Shared, headers: &HeaderMap, scope: Scope) -> Result<(), ApiError> {
+async fn check(shared: &Shared, headers: &HeaderMap, scope: Scope) -> Result<(), ApiError> {
     let access = &shared.state.access;
     if scope.is_read() && access.is_open() {
         return Ok(());
@@ -65,7 +65,7 @@ fn check(shared: &Shared, headers: &HeaderMap, scope: Scope) -> Result<(), ApiEr
     if access.api_token.as_ref().is_some_and(|token| is_same(sent, token)) {
         return if scope.is_read() { Ok(()) } else { Err(ApiError::insufficient_scope(scope)) };
     }
-    match shared.state.collector.allow(sent, scope) {
+    match shared.state.collector.allow(sent, scope).await {
         Ok(_) => Ok(()),
         Err(Denied::Lacks(scope)) => Err(ApiError::insufficient_scope(scope)),
         Err(Denied::Mistyped) => Err(ApiError::mistyped_key()),

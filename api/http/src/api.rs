@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::http::Request;
+use axum::http::{HeaderMap, Method, Request, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -184,7 +184,7 @@ impl Api {
         if let Err(error) = asked.check_address() {
             return unrouted(error);
         }
-        if let Some(mut response) = self.tell_browser(&request) {
+        if let Some(mut response) = self.tell_browser(request.uri(), request.method(), request.headers()).await {
             cors::allow(response.headers_mut(), cors::origin(request.headers()));
             return response;
         }
@@ -192,14 +192,13 @@ impl Api {
     }
 
     /// What the SDKs of browsers ask before they send; pages of any site may.
-    fn tell_browser<B>(&self, request: &Request<B>) -> Option<Response> {
-        let (uri, method, headers) = (request.uri(), request.method(), request.headers());
+    async fn tell_browser(&self, uri: &Uri, method: &Method, headers: &HeaderMap) -> Option<Response> {
         let collector = &self.shared.state.collector;
         if let Some(key) = settings::key_of(uri.path()) {
-            return Some(settings::answer(collector, key, method, uri, headers));
+            return Some(settings::answer(collector, key, method, uri, headers).await);
         }
         let (form, key) = remote_config::asked(uri.path())?;
-        Some(remote_config::answer(collector, form, key, method, headers))
+        Some(remote_config::answer(collector, form, key, method, headers).await)
     }
 
     async fn read<B>(&self, request: Request<B>) -> Response

@@ -32,15 +32,15 @@ pub(crate) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
 }
 
 /// Answers a path of `route` that pages may only read.
-pub(crate) fn read_only(
+pub(crate) async fn read_only(
     route: &'static str,
     method: &Method,
     asked: &HeaderMap,
-    read: impl FnOnce() -> Result<Response, ApiError>,
+    read: impl Future<Output = Result<Response, ApiError>>,
 ) -> Response {
     let started = Started::now();
     let response = match *method {
-        Method::GET => read().unwrap_or_else(ApiError::into_response),
+        Method::GET => read.await.unwrap_or_else(ApiError::into_response),
         Method::OPTIONS => preflight(asked),
         _ => ApiError::method_not_allowed(Some("GET, OPTIONS")).into_response(),
     };

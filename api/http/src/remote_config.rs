@@ -77,8 +77,14 @@ pub(crate) fn asked(path: &str) -> Option<(Form, &str)> {
 }
 
 /// Answers who asks for what the pages of `key` may do.
-pub(crate) fn answer(collector: &Collector, form: Form, key: &str, method: &Method, headers: &HeaderMap) -> Response {
-    cors::read_only(form.route(), method, headers, || config(collector, form, key))
+pub(crate) async fn answer(
+    collector: &Collector,
+    form: Form,
+    key: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response {
+    cors::read_only(form.route(), method, headers, config(collector, form, key)).await
 }
 
 /// What posthog-js may do in the pages of this key
@@ -98,8 +104,8 @@ fn described() {}
 #[expect(dead_code, reason = "as above")]
 fn described_script() {}
 
-fn config(collector: &Collector, form: Form, key: &str) -> Result<Response, ApiError> {
-    let key = settings::known_key(collector, key)?;
+async fn config(collector: &Collector, form: Form, key: &str) -> Result<Response, ApiError> {
+    let key = settings::known_key(collector, key).await?;
     // Text and flags always serialise.
     let (content_type, body) = match form {
         Form::Json => ("application/json", serde_json::to_string(&CONFIG).unwrap_or_default()),

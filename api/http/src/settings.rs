@@ -62,8 +62,14 @@ pub(crate) fn key_of(path: &str) -> Option<&str> {
 }
 
 /// Answers who asks for the settings of `key`.
-pub(crate) fn answer(collector: &Collector, key: &str, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
-    cors::read_only(ROUTE, method, headers, || settings(collector, key, uri, headers))
+pub(crate) async fn answer(
+    collector: &Collector,
+    key: &str,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Response {
+    cors::read_only(ROUTE, method, headers, settings(collector, key, uri, headers)).await
 }
 
 /// Where analytics.js sends the events of this key
@@ -78,8 +84,8 @@ pub(crate) fn answer(collector: &Collector, key: &str, method: &Method, uri: &Ur
 )]
 fn described() {}
 
-fn settings(collector: &Collector, key: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let key = known_key(collector, key)?;
+async fn settings(collector: &Collector, key: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let key = known_key(collector, key).await?;
     let host = host(uri, headers).ok_or_else(|| {
         ApiError::invalid("invalid_host", "the request must name the host that it is sent to, in the header Host")
     })?;
@@ -110,9 +116,9 @@ fn settings(collector: &Collector, key: &str, uri: &Uri, headers: &HeaderMap) ->
 }
 
 /// The write key that stands in a path, if it is one.
-pub(crate) fn known_key<'k>(collector: &Collector, in_path: &'k str) -> Result<Cow<'k, str>, ApiError> {
+pub(crate) async fn known_key<'k>(collector: &Collector, in_path: &'k str) -> Result<Cow<'k, str>, ApiError> {
     let key = percent_decode_str(in_path).decode_utf8().map_err(|_| ApiError::no_write_key())?;
-    if key.len() <= KEY_BYTES_MAX && collector.knows(&key) { Ok(key) } else { Err(ApiError::no_write_key()) }
+    if key.len() <= KEY_BYTES_MAX && collector.knows(&key).await { Ok(key) } else { Err(ApiError::no_write_key()) }
 }
 
 /// The host that the request was sent to, with its port, if it is one.

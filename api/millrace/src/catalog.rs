@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use async_trait::async_trait;
 use millrace_catalog::{
     ApiKey, Cached, CachedOptions, Catalog, PLATFORM, PostgresCatalog, PostgresOptions, Record, Settings,
     SqliteCatalog, SqliteOptions, TrackingPlan,
 };
-use millrace_collector::{Collector, Scope, Scopes};
+use millrace_collector::{Collector, Key, NewestKeys, Scope, Scopes};
 use millrace_log::{Clock as _, WallClock};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -51,6 +52,9 @@ pub(crate) async fn open_or_make(config: &Config) -> anyhow::Result<Arc<dyn Cata
     crate::assemble::make_private(&config.data_dir)?;
     open(config).await
 }
+
+/// How long somebody waits for what the catalog says about a key that is not known.
+const LOOK_MAX: Duration = Duration::from_millis(500);
 
 /// What people decided, as of now. What the configuration says itself comes first.
 pub(crate) struct Decisions {
@@ -199,5 +203,14 @@ impl Decisions {
             tracing::warn!("the catalog does not answer: when keys were used last stays unknown to it");
         }
         self.catalog.close().await;
+    }
+}
+
+#[async_trait]
+impl NewestKeys for Decisions {
+    async fn look(&self) -> Option<(Vec<Key>, bool)> {
+        timeout(LOOK_MAX, self.cached.refresh()).await.ok()?;
+        let KeySet { keys, any_may_send, .. } = self.keys();
+        Some((keys, any_may_send))
     }
 }

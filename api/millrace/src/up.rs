@@ -112,6 +112,7 @@ impl Platform {
         let is_open = Arc::new(AtomicBool::new(keys.all_may_read));
         let keys = (keys.keys, keys.any_may_send);
         let collector = assemble::collector(stores.log.clone(), spool.clone(), clock, keys)?;
+        collector.look_for_keys_in(decisions.clone());
         collector.set_plans(crate::plans::compile(&decisions.tracking_plans()));
         let ranker = assemble::ranker(stores.online.store(), stores.log.partitions());
         let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()).with_spool(spool.clone()));

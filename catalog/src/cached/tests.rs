@@ -1,4 +1,6 @@
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cached::Snapshot;
 use crate::copy::{self, Copy};
@@ -73,6 +75,36 @@ fn an_older_change_does_not_replace_a_newer_one() {
     assert_eq!(snapshot.bytes, 4);
     snapshot.remove("k", "a", Revision(7));
     assert_eq!((snapshot.get("k", "a"), snapshot.bytes), (None, 0));
+}
+
+#[tokio::test]
+async fn what_another_process_wrote_a_moment_ago_is_there_after_a_refresh() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = folder.path().join("c.db");
+    let catalog = SqliteCatalog::open(&path, SqliteOptions::default()).await.expect("it opens");
+    let rare = Duration::from_secs(60 * 60);
+    let options = CachedOptions { confirm: rare, refresh: Duration::from_millis(50), ..CachedOptions::new(["k"]) };
+    let cached = Arc::new(Cached::start(catalog, options).await.expect("it starts"));
+    let other = SqliteCatalog::open(&path, SqliteOptions::default()).await.expect("it opens twice");
+    for n in 0..5 {
+        let name = format!("n{n}");
+        other.put("k", &name, &Document::of(&n).expect("it is small"), Expect::Any).await.expect("it is good");
+        // Of many who ask at once each finds it.
+        let asking: Vec<_> = (0..100)
+            .map(|_| {
+                tokio::spawn({
+                    let (cached, name) = (cached.clone(), name.clone());
+                    async move {
+                        cached.refresh().await;
+                        cached.snapshot().get("k", &name).is_some()
+                    }
+                })
+            })
+            .collect();
+        for one in asking {
+            assert!(one.await.expect("it does not panic"));
+        }
+    }
 }
 
 #[tokio::test]

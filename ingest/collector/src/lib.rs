@@ -31,12 +31,14 @@ mod verdict;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_events::{Kind, LogTime, Micros, Topic, TopicPartition};
 use millrace_failpoints::reach;
 use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
+use tokio::sync::Semaphore;
 
 pub use auth::{DEV_SOURCE, Denied, Key};
 pub use bounds::{
@@ -214,12 +216,27 @@ pub struct Accepted {
 /// once in as many records, and on every tick.
 const BUSY_EVENTS: u64 = 64;
 
+/// How many requests may wait at once while it is looked for keys that are not known: whoever has none must not keep others
+/// out by having many requests wait.
+const LOOKING_MAX: usize = 64;
+
+/// Where keys are made.
+#[async_trait]
+pub trait NewestKeys: Send + Sync {
+    /// All keys as they are now, and whether any other is taken too: as [`Collector::set_keys`] takes them. `None` when that
+    /// cannot be told soon.
+    async fn look(&self) -> Option<(Vec<Key>, bool)>;
+}
+
 /// The front door. Share it in an [`Arc`].
 pub struct Collector {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     keys: RwLock<Arc<Keys>>,
     plans: RwLock<Arc<Plans>>,
+    newest: OnceLock<Arc<dyn NewestKeys>>,
+    /// Those that may look there at once.
+    looking: Semaphore,
     bounds: Bounds,
     /// Per partition of `actions`: how many events were sent there.
     sent: Vec<AtomicU64>,
@@ -288,6 +305,8 @@ impl Collector {
             clock,
             keys: RwLock::new(Arc::new(Keys::new(keys, accept_any_key))),
             plans: RwLock::default(),
+            newest: OnceLock::new(),
+            looking: Semaphore::new(LOOKING_MAX),
             bounds,
             sent,
             rounds,
@@ -330,15 +349,39 @@ impl Collector {
     /// As [`Self::collect`], and when the gate refuses: then nothing of the request is in the log.
     pub async fn judge_through(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Judged, Refusal> {
         let keys = self.keys();
-        let (prepared, source) = {
-            let known = Known::default();
-            let prepared = self.prepare(&keys, &known, call, request, gate);
-            (prepared, known.get())
-        };
+        let (prepared, source) = self.prepare_known(&keys, call, &request, gate);
+        match prepared {
+            Err(refusal) if may_be_a_new_key(&refusal, &request) => {
+                let Some(keys) = self.newer_keys().await else { return self.done(source, Err(refusal)) };
+                let (prepared, source) = self.prepare_known(&keys, call, &request, gate);
+                self.finish(prepared, source).await
+            }
+            prepared => self.finish(prepared, source).await,
+        }
+    }
+
+    /// Prepares a request, and says whose it is as far as that became known.
+    fn prepare_known<'k>(
+        &'k self,
+        keys: &'k Keys,
+        call: Call,
+        request: &Request,
+        gate: &dyn Gate,
+    ) -> (Result<Prepared<'k>, Refusal>, Option<&'k str>) {
+        let known = Known::default();
+        let prepared = self.prepare(keys, &known, call, request, gate);
+        (prepared, known.get())
+    }
+
+    async fn finish(&self, prepared: Result<Prepared<'_>, Refusal>, source: Option<&str>) -> Result<Judged, Refusal> {
         let answer = match prepared {
             Ok(prepared) => self.take_in(prepared).await,
             Err(refusal) => Err(refusal),
         };
+        self.done(source, answer)
+    }
+
+    fn done(&self, source: Option<&str>, answer: Result<Judged, Refusal>) -> Result<Judged, Refusal> {
         if let Err(refusal) = &answer {
             self.tally.refused(source, refusal.code);
         }
@@ -355,8 +398,9 @@ impl Collector {
     }
 
     /// Whether a request with this write key would be let in.
-    pub fn knows(&self, key: &str) -> bool {
+    pub async fn knows(&self, key: &str) -> bool {
         self.keys().by_body(Some(key)).is_ok()
+            || self.newer_keys().await.is_some_and(|keys| keys.by_body(Some(key)).is_ok())
     }
 
     /// Moves the clock of every partition of `actions` that got too little since the last call to tell the time by itself.
@@ -422,8 +466,27 @@ impl Collector {
 
     /// Takes these keys from the next request on, instead of those that it was made with.
     pub fn set_keys(&self, keys: Vec<Key>, accept_any_key: bool) {
-        let keys = Arc::new(Keys::new(keys, accept_any_key));
+        self.take_keys(Arc::new(Keys::new(keys, accept_any_key)));
+    }
+
+    fn take_keys(&self, keys: Arc<Keys>) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// Looks here for a key that is not known, before it is refused: it may have been made a moment ago, and clients throw
+    /// away what is refused for its key. Of several calls the first counts.
+    pub fn look_for_keys_in(&self, newest: Arc<dyn NewestKeys>) {
+        drop(self.newest.set(newest));
+    }
+
+    /// Looks for keys that are not known yet, unless too many wait for that already.
+    async fn newer_keys(&self) -> Option<Arc<Keys>> {
+        let newest = self.newest.get()?;
+        let _place = self.looking.try_acquire().ok()?;
+        let (keys, accept_any_key) = newest.look().await?;
+        let keys = Arc::new(Keys::new(keys, accept_any_key));
+        self.take_keys(keys.clone());
+        Some(keys)
     }
 
     /// Compares events with these tracking plans from the next request on. Of two for one event the last counts, and of more
@@ -436,8 +499,15 @@ impl Collector {
     ///
     /// # Errors
     /// Why it does not.
-    pub fn allow(&self, key: &str, scope: Scope) -> Result<Arc<str>, Denied> {
-        self.keys().allow(key.as_bytes(), scope).map(|key| key.name.clone())
+    pub async fn allow(&self, key: &str, scope: Scope) -> Result<Arc<str>, Denied> {
+        let allow = |keys: &Keys| keys.allow(key.as_bytes(), scope).map(|key| key.name.clone());
+        match allow(&self.keys()) {
+            Err(Denied::Unknown) => match self.newer_keys().await {
+                Some(keys) => allow(&keys),
+                None => Err(Denied::Unknown),
+            },
+            known => known,
+        }
     }
 
     fn keys(&self) -> Arc<Keys> {
@@ -499,21 +569,21 @@ impl Collector {
         keys: &'k Keys,
         known: &Known<'k>,
         call: Call,
-        request: Request,
+        request: &Request,
         gate: &dyn Gate,
     ) -> Result<Prepared<'k>, Refusal> {
-        let source = source_of(call, &request, keys)?;
+        let source = source_of(call, request, keys)?;
         known.set(source);
         source.map_or(Ok(()), |source| gate.knock(source))?;
-        let Request { sent_at_us, from_crawler, .. } = request;
+        let Request { sent_at_us, from_crawler, .. } = *request;
         let asked = Asked { call, keys, source, sent_at_us, from_crawler, known };
         let mode = match call {
             Call::CloudEvents => Some(Mode::of(request.content_type.as_deref(), !request.attributes.is_empty())?),
             _ => None,
         };
-        let body = self.unpack(call, mode, &request)?;
+        let body = self.unpack(call, mode, request)?;
         let records = match (call.kind(), call, mode) {
-            (_, _, Some(mode)) => self.cloud_events(mode, &request, &body, &asked)?,
+            (_, _, Some(mode)) => self.cloud_events(mode, request, &body, &asked)?,
             (Some(kind), ..) => self.single(kind, body::text(&body)?, &asked)?,
             (None, Call::Capture, _) => self.capture(body::text(&body)?, &asked)?,
             (None, Call::Analytics, _) => self.analytics(body::text(&body)?, request.sdk.as_deref(), &asked)?,
@@ -701,6 +771,13 @@ impl Collector {
             verdicts: None,
         }
     }
+}
+
+/// Whether another look at the keys may let a request in. A header may name a key that is not known, and that of the body is
+/// looked for then.
+fn may_be_a_new_key(refusal: &Refusal, request: &Request) -> bool {
+    refusal.code == Code::InvalidWriteKey.as_str()
+        || (refusal.code == Code::MissingWriteKey.as_str() && request.authorization.is_some())
 }
 
 /// The source that a request names outside of its body.

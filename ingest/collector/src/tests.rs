@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicUsize};
 
 use base64::Engine as _;
 use millrace_events::{ActionKind, DeadLetter, Envelope, Micros, check_id, decode, parse_rfc3339, partition_of};
@@ -692,12 +692,96 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
+/// Keys that were made after the door was opened, and how often somebody looked for them.
+struct Made {
+    keys: Vec<Key>,
+    looks: AtomicUsize,
+    /// Taken by a look, and given back by nobody.
+    may_look: tokio::sync::Semaphore,
+}
+
+impl Made {
+    fn new(keys: Vec<Key>, looks_max: usize) -> Arc<Self> {
+        Arc::new(Self { keys, looks: AtomicUsize::new(0), may_look: tokio::sync::Semaphore::new(looks_max) })
+    }
+
+    fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl NewestKeys for Made {
+    async fn look(&self) -> Option<(Vec<Key>, bool)> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.may_look.acquire().await.unwrap().forget();
+        Some((self.keys.clone(), false))
+    }
+}
+
+fn with_key(key: &str) -> Request {
+    let body = format!(r#"{{"writeKey":"{key}","userId":"ada","event":"x"}}"#);
+    Request { body: body.into(), ..Request::default() }
+}
+
+#[test]
+fn a_key_that_is_not_known_is_looked_for_before_it_is_refused() {
+    let door = Door::new();
+    let made = Made::new(vec![Key::write("web", "wk"), Key::write("app", "wk-new")], usize::MAX >> 3);
+    door.collector.look_for_keys_in(made.clone());
+    assert_eq!(door.request(Call::Track, with_key("wk")).unwrap().accepted, 1);
+    assert_eq!(made.looks(), 0, "a key that is known costs no look");
+    assert_eq!(door.request(Call::Track, with_key("wk-new")).unwrap().accepted, 1);
+    assert_eq!(made.looks(), 1);
+    assert_eq!(door.request(Call::Track, with_key("wk-new")).unwrap().accepted, 1);
+    assert_eq!(made.looks(), 1, "what was found is kept");
+    assert_eq!(door.request(Call::Track, with_key("wk-other")).unwrap_err().code, "invalid_write_key");
+    assert_eq!(made.looks(), 2);
+    // Whoever names none is not helped by any.
+    assert_eq!(door.request(Call::Track, with_key("")).unwrap_err().code, "missing_write_key");
+    assert_eq!(made.looks(), 2);
+    let counted = door.collector.counters_by_source();
+    let counted: Vec<(&str, u64)> =
+        counted.iter().map(|(source, of)| (source.as_str(), of.counters.requests)).collect();
+    assert_eq!(counted, [("app", 2), ("web", 1)], "each request once, and by the source that it turned out to be of");
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_key_are_few_and_the_rest_is_refused_at_once() {
+    let door = Arc::new(Collector::new(
+        Arc::new(ToyLog::new(4)),
+        Arc::new(Wall(AtomicI64::new(micros(NOW)))),
+        CollectorOptions { keys: vec![Key::write("web", "wk")], ..CollectorOptions::default() },
+    ));
+    let made = Made::new(vec![Key::write("web", "wk")], 0);
+    door.look_for_keys_in(made.clone());
+    let waiting: Vec<_> = (0..LOOKING_MAX)
+        .map(|_| {
+            tokio::spawn({
+                let door = door.clone();
+                async move { door.collect(Call::Track, with_key("guess")).await }
+            })
+        })
+        .collect();
+    while made.looks() < LOOKING_MAX {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(door.collect(Call::Track, with_key("guess")).await.unwrap_err().code, "invalid_write_key");
+    assert_eq!(made.looks(), LOOKING_MAX);
+    assert_eq!(door.collect(Call::Track, with_key("wk")).await.unwrap().accepted, 1, "nobody else waits for them");
+    made.may_look.add_permits(LOOKING_MAX);
+    for one in waiting {
+        assert_eq!(one.await.unwrap().unwrap_err().code, "invalid_write_key");
+    }
+}
+
 #[test]
 fn only_a_write_key_is_known() {
     let door = Door::new();
-    assert!(door.collector.knows("wk"));
+    let knows = |key| door.runtime.block_on(door.collector.knows(key));
+    assert!(knows("wk"));
     for unknown in ["", "w", "wkk", "wk "] {
-        assert!(!door.collector.knows(unknown), "{unknown:?}");
+        assert!(!knows(unknown), "{unknown:?}");
     }
 }
 
