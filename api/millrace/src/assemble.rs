@@ -70,13 +70,20 @@ pub(crate) struct Stores {
 impl Stores {
     /// Opens what the configuration names; a data directory is made when it is not there.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
-        crate::unfinished::refuse(&config.data_dir, None)?;
-        let embedded = tokio::task::spawn_blocking({
-            let config = config.clone();
-            move || database(&config)
-        })
-        .await??;
-        let Opened { log, kafka, name } = log::open(config, &embedded).await?;
+        let embedded = opened_database(config).await?;
+        let opened = log::open(config, &embedded).await?;
+        Self::over(config, embedded, opened).await
+    }
+
+    /// The same for a server, which may start while its log is away.
+    pub(crate) async fn open_to_serve(config: &Config) -> anyhow::Result<Self> {
+        let embedded = opened_database(config).await?;
+        let opened = log::open_to_serve(config, &embedded).await?;
+        Self::over(config, embedded, opened).await
+    }
+
+    async fn over(config: &Config, embedded: Arc<Embedded>, opened: Opened) -> anyhow::Result<Self> {
+        let Opened { log, kafka, name } = opened;
         let online = Online::open(config, &embedded)?;
         let states = States::open(config, &embedded, &name).await?;
         Ok(Self { embedded, log, kafka, log_name: name, online, states })
@@ -102,6 +109,13 @@ impl Stores {
             tracing::warn!(%error, "the last flush failed; what was acknowledged is safe, the rest is done again");
         }
     }
+}
+
+/// The database of a data directory in which nothing was left half done.
+async fn opened_database(config: &Config) -> anyhow::Result<Arc<Embedded>> {
+    crate::unfinished::refuse(&config.data_dir, None)?;
+    let config = config.clone();
+    tokio::task::spawn_blocking(move || database(&config)).await?
 }
 
 /// Opens the database of a data directory.
@@ -250,6 +264,7 @@ pub(crate) async fn flush_when_quiet(collector: Arc<Collector>, embedded: Arc<Em
 /// What this process knows about itself.
 pub(crate) struct Status {
     log: Arc<dyn EventLog>,
+    kafka: Option<Arc<KafkaLog>>,
     online: Online,
     pub(crate) board: Option<Board>,
     archiver: Option<Arc<Archiver>>,
@@ -293,6 +308,7 @@ impl Status {
         Self {
             spool: None,
             log: stores.log.clone(),
+            kafka: stores.kafka.clone(),
             online: stores.online.clone(),
             board: jobs.map(|jobs| jobs.board.clone()),
             archiver,
@@ -425,10 +441,13 @@ impl Readiness for Status {
         if !takes_events {
             missing.push("the log cannot be written: is the disk full, is a broker away?".to_owned());
         }
+        missing.extend(self.kafka.as_deref().and_then(KafkaLog::refusal));
         let stuck = self.spool.as_deref().and_then(|spool| spool.spooled().stuck);
         missing.extend(stuck.map(|why| format!("the spool cannot be brought into the log: {why}")));
+        // Jobs that only wait for the log are no reason to send events elsewhere.
+        let waits_for_the_log = self.spool.is_some() && takes_events && !self.log.healthy();
         for (of, status) in self.board.as_ref().map(Board::all).unwrap_or_default() {
-            if let Some(error) = status.error {
+            if let Some(error) = status.error.filter(|_| status.stopped || !waits_for_the_log) {
                 missing.push(format!("jobs of {of}: {error}"));
             }
         }

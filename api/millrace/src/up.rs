@@ -75,7 +75,7 @@ pub(crate) struct Platform {
 impl Platform {
     /// Starts consumers first, then what produces.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
-        let stores = Stores::open(&config).await?;
+        let stores = Stores::open_to_serve(&config).await?;
         let admin_token = admin_token(&config.data_dir)?;
         let decisions = Decisions::read(&config).await?;
         decisions.refuse_a_door_without_keys()?;

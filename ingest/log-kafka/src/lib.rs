@@ -27,6 +27,7 @@ mod headers;
 mod health;
 mod lag;
 mod options;
+mod proof;
 mod reader;
 mod topics;
 mod wire;
@@ -40,7 +41,7 @@ mod cluster;
 extern crate self as millrace_log_kafka;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use millrace_events::{Topic, TopicPartition};
@@ -50,11 +51,13 @@ use millrace_log::{
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::FromClientConfigAndContext;
+use tokio::task::JoinHandle;
 
 use asking::{Asking, number};
 use closing::Aside;
 use context::{Context, failed, unusable};
 use lag::Lags;
+use proof::Proof;
 use reader::Reader;
 use topics::Topics;
 use writer::Writer;
@@ -66,10 +69,13 @@ pub use topics::{Finding, Severity};
 
 /// The log in a Kafka cluster.
 pub struct KafkaLog {
-    topics: Topics,
+    topics: Arc<Topics>,
     reader: Arc<Reader>,
     writer: Writer,
     lags: Lags,
+    proof: Arc<Proof>,
+    /// Asks the cluster what it is, where that was not known when the log was opened.
+    asks: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl KafkaLog {
@@ -81,13 +87,45 @@ impl KafkaLog {
     pub async fn open(options: KafkaOptions) -> Result<Arc<Self>> {
         let topics = connect(&options)?;
         topics.ensure().await?;
+        Self::over(topics, options, Proof::given())
+    }
+
+    /// Opens a log that was here before, while its cluster does not answer: `expected` is its [`KafkaLog::identity`]. Until the
+    /// cluster has said that it is that one, the log is not healthy, appends end with [`ErrorKind::Retry`] at once and all else
+    /// after it was waited for; when it says that it is another, or its topics are others, they end with
+    /// [`ErrorKind::Invalid`] for good. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the options cannot be.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn open_unanswered(options: KafkaOptions, expected: String) -> Result<Arc<Self>> {
+        let log = Self::over(connect(&options)?, options, Proof::wanted())?;
+        let asks = tokio::spawn(log.proof.clone().find(log.topics.clone(), expected));
+        *log.asks.lock().unwrap_or_else(PoisonError::into_inner) = Some(asks);
+        Ok(log)
+    }
+
+    /// Why a log that was opened by [`KafkaLog::open_unanswered`] will never be used; `None` as far as is known.
+    pub fn refusal(&self) -> Option<String> {
+        self.proof.check().err().filter(|error| error.kind() == ErrorKind::Invalid).map(|error| error.to_string())
+    }
+
+    /// Waits until the cluster is known to be the right one, as long as any question waits for it.
+    async fn answers(&self) -> Result<()> {
+        self.proof.await_answer(self.topics.options.request_timeout).await
+    }
+
+    fn over(topics: Topics, options: KafkaOptions, proof: Proof) -> Result<Arc<Self>> {
         let reader = Arc::new(Reader::new(options.clone(), topics.asking.clone()));
         let told = reader.clone();
         let (asking, insync) = (topics.asking.clone(), options.min_insync as usize);
         let names: Vec<String> = Topic::ALL.iter().map(|topic| options.topic(*topic)).collect();
         let answers = move || asking.takes_appends(&names, insync);
         let writer = Writer::new(options, Arc::new(move |of, end| told.told(of, end)), answers)?;
-        Ok(Arc::new(Self { topics, reader, writer, lags: Lags::default() }))
+        let (topics, proof) = (Arc::new(topics), Arc::new(proof));
+        Ok(Arc::new(Self { topics, reader, writer, lags: Lags::default(), proof, asks: Mutex::default() }))
     }
 
     /// The [`KafkaLog::identity`] of the log that [`KafkaLog::open`] would open, changing nothing: whoever keeps offsets can
@@ -159,6 +197,7 @@ impl EventLog for KafkaLog {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        self.proof.check()?;
         for append in &batch {
             self.reader.check(append.to)?;
             let (key, value) = (append.key.len(), append.value.len());
@@ -173,18 +212,22 @@ impl EventLog for KafkaLog {
     }
 
     async fn read(&self, of: TopicPartition, from: Offset, bytes_max: usize) -> Result<Vec<Record>> {
+        self.answers().await?;
         self.reader.read(of, from, bytes_max).await
     }
 
     async fn wait(&self, of: TopicPartition, from: Offset) -> Result<()> {
+        self.answers().await?;
         self.reader.wait(of, from).await
     }
 
     async fn bounds(&self, of: TopicPartition) -> Result<Bounds> {
+        self.answers().await?;
         self.reader.bounds(of).await
     }
 
     async fn trim(&self, of: TopicPartition, before: Offset) -> Result<()> {
+        self.answers().await?;
         let Some(place) = self.reader.trim_place(of, before).await? else { return Ok(()) };
         let options = &self.topics.options;
         let attempted = || format!("cannot trim {of} to {place}");
@@ -206,16 +249,19 @@ impl EventLog for KafkaLog {
         self.topics.options.partitions
     }
 
-    /// False while an append waits for three seconds or longer; from one that failed, or from when no broker can be reached,
+    /// False until the cluster is known to be the right one; while an append waits for three seconds or longer; from one that failed, or from when no broker can be reached,
     /// until a record is acknowledged or the cluster answers that it takes appends again; and after [`EventLog::close`].
     fn healthy(&self) -> bool {
-        self.writer.healthy()
+        self.proof.is_given() && self.writer.healthy()
     }
 
     /// Stops taking appends, waits for those that were taken (two and a half seconds at most: the rest is told to retry),
     /// and ends every client. Blocks until then, five seconds at most: what a cluster that hangs holds up ends alone.
     /// Dropping does the same, and ends the clients that ask: a second and a half more at most.
     fn close(&self) {
+        if let Some(asks) = self.asks.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            asks.abort();
+        }
         self.writer.close();
         self.reader.close();
     }

@@ -245,6 +245,51 @@ async fn without_brokers_everything_is_told_to_retry_and_with_them_it_works_agai
     assert!(values.len() >= acknowledged && values[0] == "before" && values[values.len() - 1] == "after", "{values:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_opened_without_brokers_works_once_they_answer_and_only_if_they_are_the_right_ones() {
+    let Some(mut cluster) = cluster().await else { return };
+    let kafka = cluster.as_mut().unwrap();
+    let of = TopicPartition::new(Topic::Actions, 0);
+    let options = KafkaOptions { request_timeout: Duration::from_secs(2), ..options(kafka, "unanswered") };
+    let name = open(options.clone()).await.identity().await.unwrap();
+    let open_as = |name: &str, partitions| {
+        let options = KafkaOptions { partitions, ..options.clone() };
+        KafkaLog::open_unanswered(options, name.to_owned()).unwrap()
+    };
+    (0..BROKERS as usize).for_each(|nth| kafka.kill(nth));
+    let right = open_as(&name, 3);
+    let others = [open_as("kafka another/failure-unanswered", 3), open_as(&name, 5)];
+    for log in others.iter().chain([&right]) {
+        assert_eq!(log.append(vec![record(of, "early")]).await.unwrap_err().kind(), ErrorKind::Retry);
+        assert_eq!(log.read(of, 0, 1000).await.unwrap_err().kind(), ErrorKind::Retry);
+        assert_eq!(log.wait(of, 0).await.unwrap_err().kind(), ErrorKind::Retry);
+        assert_eq!(log.bounds(of).await.unwrap_err().kind(), ErrorKind::Retry);
+        assert!(!log.healthy());
+    }
+    kafka.restart(&[0, 1, 2]);
+    until_health(&right, true).await;
+    assert_eq!(right.refusal(), None);
+    right.append(vec![record(of, "late")]).await.unwrap();
+    for log in &others {
+        let refused = async {
+            loop {
+                match log.append(vec![record(of, "wrong")]).await {
+                    Err(error) if error.kind() == ErrorKind::Retry => {
+                        tokio::time::sleep(Duration::from_millis(20)).await
+                    }
+                    answered => return answered,
+                }
+            }
+        };
+        let refused = tokio::time::timeout(LONG, refused).await.expect("the cluster should say what it is");
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(log.read(of, 0, 1000).await.unwrap_err().kind(), ErrorKind::Invalid);
+        assert!(!log.healthy() && log.refusal().is_some());
+    }
+    let values: Vec<_> = read_all(&right, of).await.into_iter().map(|record| record.value).collect();
+    assert_eq!(values, ["late"]);
+}
+
 async fn until_health(log: &KafkaLog, well: bool) {
     let reached = async {
         while log.healthy() != well {
