@@ -80,6 +80,11 @@ impl Error {
         }
     }
 
+    /// True when the log may do what it was asked when it is asked again.
+    pub(crate) fn is_of_a_log_that_is_away(&self) -> bool {
+        matches!(self, Error::Log(error) if error.kind() == millrace_log::ErrorKind::Retry)
+    }
+
     /// True when one record was not let in, and nothing of it was applied.
     pub(crate) fn is_about_record(&self) -> bool {
         matches!(self, Error::Gap { .. } | Error::BadRecord(_))

@@ -70,6 +70,7 @@ async fn check(shared: &Shared, headers: &HeaderMap, scope: Scope) -> Result<(),
         Err(Denied::Lacks(scope)) => Err(ApiError::insufficient_scope(scope)),
         Err(Denied::Mistyped) => Err(ApiError::mistyped_key()),
         Err(Denied::Unknown) => Err(ApiError::invalid_token()),
+        Err(Denied::Undecided) => Err(ApiError::undecided_key()),
     }
 }
 

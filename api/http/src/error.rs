@@ -149,6 +149,10 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_token", Denied::Mistyped.to_string())
     }
 
+    pub(crate) fn undecided_key() -> Self {
+        Self::later("unavailable", Denied::Undecided.to_string())
+    }
+
     pub(crate) fn insufficient_scope(scope: Scope) -> Self {
         let message = format!("this needs a key with the scope {scope}");
         Self { scope: Some(scope), ..Self::new(StatusCode::FORBIDDEN, "insufficient_scope", message) }

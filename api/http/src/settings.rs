@@ -118,7 +118,7 @@ async fn settings(collector: &Collector, key: &str, uri: &Uri, headers: &HeaderM
 /// The write key that stands in a path, if it is one.
 pub(crate) async fn known_key<'k>(collector: &Collector, in_path: &'k str) -> Result<Cow<'k, str>, ApiError> {
     let key = percent_decode_str(in_path).decode_utf8().map_err(|_| ApiError::no_write_key())?;
-    if key.len() <= KEY_BYTES_MAX && collector.knows(&key).await { Ok(key) } else { Err(ApiError::no_write_key()) }
+    if key.len() <= KEY_BYTES_MAX && collector.knows(&key).await? { Ok(key) } else { Err(ApiError::no_write_key()) }
 }
 
 /// The host that the request was sent to, with its port, if it is one.

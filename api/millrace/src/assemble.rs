@@ -444,15 +444,17 @@ impl Readiness for Status {
         missing.extend(self.kafka.as_deref().and_then(KafkaLog::refusal));
         let stuck = self.spool.as_deref().and_then(|spool| spool.spooled().stuck);
         missing.extend(stuck.map(|why| format!("the spool cannot be brought into the log: {why}")));
-        // Jobs that only wait for the log are no reason to send events elsewhere.
-        let waits_for_the_log = self.spool.is_some() && takes_events && !self.log.healthy();
-        for (of, status) in self.board.as_ref().map(Board::all).unwrap_or_default() {
-            if let Some(error) = status.error.filter(|_| status.stopped || !waits_for_the_log) {
-                missing.push(format!("jobs of {of}: {error}"));
-            }
-        }
+        let jobs = self.board.as_ref().map(Board::all).unwrap_or_default();
+        missing.extend(troubles(jobs, self.spool.is_some()));
         missing
     }
+}
+
+/// What jobs miss. That they wait for the log is no reason to send events elsewhere where a spool takes them.
+fn troubles(jobs: BTreeMap<TopicPartition, PartitionStatus>, has_spool: bool) -> impl Iterator<Item = String> {
+    jobs.into_iter()
+        .filter(move |(_, status)| !(has_spool && status.waits_for_log))
+        .filter_map(|(of, status)| status.error.map(|error| format!("jobs of {of}: {error}")))
 }
 
 /// True when the role runs here.
@@ -463,6 +465,23 @@ pub(crate) fn runs(config: &Config, role: Role) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_door_with_a_spool_is_ready_while_jobs_wait_for_the_log() {
+        let of = |partition| TopicPartition::new(Topic::Actions, partition);
+        let status = |error: &str, waits_for_log| PartitionStatus {
+            error: Some(error.to_owned()),
+            waits_for_log,
+            ..PartitionStatus::default()
+        };
+        let jobs = BTreeMap::from([
+            (of(0), status("the log is away", true)),
+            (of(1), status("redis is away", false)),
+            (of(2), PartitionStatus::default()),
+        ]);
+        assert_eq!(troubles(jobs.clone(), true).collect::<Vec<_>>(), ["jobs of actions/1: redis is away"]);
+        assert_eq!(troubles(jobs, false).count(), 2);
+    }
 
     #[test]
     fn many_partitions_and_a_quiet_night_are_told_the_time_less_often() {

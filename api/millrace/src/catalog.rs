@@ -1,16 +1,16 @@
 //! The catalog of this process, in the data directory or on Postgres: keys and settings, which change while it runs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use millrace_catalog::{
-    ApiKey, Cached, CachedOptions, Catalog, PLATFORM, PostgresCatalog, PostgresOptions, Record, Settings,
-    SqliteCatalog, SqliteOptions, TrackingPlan,
+    ApiKey, Cached, CachedOptions, Catalog, PLATFORM, PostgresCatalog, PostgresOptions, Record, Revision, Settings,
+    Snapshot, SqliteCatalog, SqliteOptions, TrackingPlan,
 };
-use millrace_collector::{Collector, Key, NewestKeys, Scope, Scopes};
+use millrace_collector::{Collector, LatestKeys, Scope, Scopes};
 use millrace_log::{Clock as _, WallClock};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -33,6 +33,8 @@ const TELL_TIME: Duration = Duration::from_secs(1);
 const TOLD_PER_WRITE: u32 = 60;
 /// How long that may take at the end.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(2);
+/// How long a request waits for what the catalog says about a key that is not known.
+const LOOK_MAX: Duration = Duration::from_millis(500);
 
 /// Opens the catalog, wherever it is. Postgres need not be there: each call says so and tries again.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Arc<dyn Catalog>> {
@@ -52,9 +54,6 @@ pub(crate) async fn open_or_make(config: &Config) -> anyhow::Result<Arc<dyn Cata
     crate::assemble::make_private(&config.data_dir)?;
     open(config).await
 }
-
-/// How long somebody waits for what the catalog says about a key that is not known.
-const LOOK_MAX: Duration = Duration::from_millis(500);
 
 /// What people decided, as of now. What the configuration says itself comes first.
 pub(crate) struct Decisions {
@@ -80,7 +79,11 @@ impl Decisions {
 
     /// Who may send and read now.
     pub(crate) fn keys(&self) -> KeySet {
-        KeySet::at(self.now_ms(), &self.config, &self.cached.snapshot(), &self.uses)
+        self.keys_of(&self.cached.snapshot())
+    }
+
+    fn keys_of(&self, snapshot: &Snapshot) -> KeySet {
+        KeySet::at(self.now_ms(), &self.config, snapshot, &self.uses)
     }
 
     /// They are taken; only commands write them anew, so that servers of an earlier version still know them while they are
@@ -158,18 +161,11 @@ impl Decisions {
 
     /// Hands on what changes, and what ends by the clock, until it is dropped. What ends does so on time while the catalog is
     /// away too.
-    pub(crate) async fn follow(
-        self: Arc<Self>,
-        collector: Arc<Collector>,
-        all_may_read: Arc<AtomicBool>,
-        slates: Arc<Slates>,
-    ) {
+    pub(crate) async fn follow(self: Arc<Self>, collector: Arc<Collector>, keys: Arc<DoorKeys>, slates: Arc<Slates>) {
         let mut content = self.cached.watch();
         let mut planned = self.tracking_plans();
         loop {
-            let KeySet { keys, any_may_send, all_may_read: open, ends_in } = self.keys();
-            collector.set_keys(keys, any_may_send);
-            all_may_read.store(open, Ordering::Relaxed);
+            let ends_in = keys.hand_over();
             let now = self.tracking_plans();
             // Compiling takes a while, and most changes are of other things.
             if now != planned {
@@ -206,11 +202,64 @@ impl Decisions {
     }
 }
 
+/// The keys that a door has, which are handed to it whenever they change, and when it looks for one that it does not know.
+pub(crate) struct DoorKeys {
+    decisions: Arc<Decisions>,
+    /// It knows us as where to look.
+    collector: Weak<Collector>,
+    all_may_read: Arc<AtomicBool>,
+    /// Of what content the door has the keys. Locked while they are made and handed over, so that older ones never replace newer.
+    handed_over: Mutex<Option<Revision>>,
+}
+
+impl DoorKeys {
+    /// Has the door look in the catalog for what it does not know.
+    pub(crate) fn of(
+        decisions: Arc<Decisions>,
+        collector: &Arc<Collector>,
+        all_may_read: Arc<AtomicBool>,
+    ) -> Arc<Self> {
+        let handed_over = Mutex::default();
+        let keys = Arc::new(Self { decisions, collector: Arc::downgrade(collector), all_may_read, handed_over });
+        collector.look_for_keys_in(keys.clone());
+        keys
+    }
+
+    /// Hands over those of this moment, and tells after how long one of them ends.
+    fn hand_over(&self) -> Option<Duration> {
+        let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        self.hand_over_to(&mut handed_over)
+    }
+
+    /// The same, unless the door has those of the content that there is now.
+    fn hand_over_newer(&self) {
+        let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if *handed_over != Some(self.decisions.cached.snapshot().revision()) {
+            self.hand_over_to(&mut handed_over);
+        }
+    }
+
+    fn hand_over_to(&self, handed_over: &mut Option<Revision>) -> Option<Duration> {
+        let snapshot = self.decisions.cached.snapshot();
+        let KeySet { keys, any_may_send, all_may_read, ends_in } = self.decisions.keys_of(&snapshot);
+        if let Some(collector) = self.collector.upgrade() {
+            collector.set_keys(keys, any_may_send);
+        }
+        self.all_may_read.store(all_may_read, Ordering::Relaxed);
+        *handed_over = Some(snapshot.revision());
+        ends_in
+    }
+}
+
 #[async_trait]
-impl NewestKeys for Decisions {
-    async fn look(&self) -> Option<(Vec<Key>, bool)> {
-        timeout(LOOK_MAX, self.cached.refresh()).await.ok()?;
-        let KeySet { keys, any_may_send, .. } = self.keys();
-        Some((keys, any_may_send))
+impl LatestKeys for DoorKeys {
+    /// While the catalog is away the last known keys are those that there are.
+    async fn update(&self) -> bool {
+        let is_away = || self.decisions.cached.state().is_stale;
+        if !is_away() && timeout(LOOK_MAX, self.decisions.cached.refresh()).await.is_err() {
+            return is_away();
+        }
+        self.hand_over_newer();
+        true
     }
 }

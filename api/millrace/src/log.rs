@@ -14,6 +14,9 @@ use crate::config::{Backend, ClockMode, Config, Role};
 /// The file of a data directory that names the log its job state follows. Without it that is the log in the directory.
 const NAME: &str = "log-name";
 
+/// The file that says how many partitions that log has, where it is on Kafka.
+const PARTITIONS: &str = "log-partitions";
+
 /// The name of a log in the data directory.
 const EMBEDDED: &str = "embedded";
 
@@ -35,37 +38,65 @@ pub(crate) async fn open(config: &Config, embedded: &Arc<Embedded>) -> anyhow::R
         let log = tokio::task::spawn_blocking(move || in_data_dir(&config, &embedded)).await??;
         return Ok(Opened { log, kafka: None, name: EMBEDDED.to_owned() });
     };
-    let (options, failed) = (kafka_options(config, url)?, || format!("cannot open the log at {}", config.log));
+    let options = kafka_options(config, url)?;
     // Before topics are made: a wrong URL leaves nothing behind.
-    let name = KafkaLog::identify(&options).await.with_context(failed)?;
-    follow(&config.data_dir, embedded, &name)?;
-    let log = KafkaLog::open(options).await.with_context(failed)?;
-    Ok(Opened { log: log.clone(), kafka: Some(log), name })
+    let name = KafkaLog::identify(&options).await.with_context(|| cannot_open(config))?;
+    open_known(config, embedded, options, name).await
 }
 
 /// The same for a server: one that has a spool takes events in while Kafka does not answer, also when it starts then, as long
 /// as it is known which log they are for.
 pub(crate) async fn open_to_serve(config: &Config, embedded: &Arc<Embedded>) -> anyhow::Result<Opened> {
-    let why = match open(config, embedded).await {
-        Ok(opened) => return Ok(opened),
+    let Backend::Engine { url, .. } = &config.log else { return open(config, embedded).await };
+    let options = kafka_options(config, url)?;
+    let why = match KafkaLog::identify(&options).await {
+        Ok(name) => return open_known(config, embedded, options, name).await,
         Err(error) => error,
     };
-    let Backend::Engine { url, .. } = &config.log else { return Err(why) };
-    let is_away = why.downcast_ref::<millrace_log::Error>().is_some_and(|error| error.kind() == ErrorKind::Retry);
-    let options = kafka_options(config, url)?;
-    let known = followed(&config.data_dir, embedded)?;
-    let Some(name) = known.filter(|name| is_away && may_start_without(config) && is_of(name, &options)) else {
-        return Err(why);
-    };
-    note(&format!("{why:#}; events are kept in the spool until it does"));
+    let known = known_unasked(config, embedded, &options)?.filter(|_| why.kind() == ErrorKind::Retry);
+    let Some(name) = known else { return Err(why).with_context(|| cannot_open(config)) };
+    note(&format!("{}: {why}; events are kept in the spool until it answers", config.log));
     let log = KafkaLog::open_unanswered(options, name.clone())?;
     Ok(Opened { log: log.clone(), kafka: Some(log), name })
 }
 
-/// A replay goes on from the newest time in the log, and a group whose members hold shared job state must be that of the right log.
-fn may_start_without(config: &Config) -> bool {
+/// Opens the log on Kafka that has said its name.
+async fn open_known(
+    config: &Config,
+    embedded: &Arc<Embedded>,
+    options: KafkaOptions,
+    name: String,
+) -> anyhow::Result<Opened> {
+    follow(&config.data_dir, embedded, &name)?;
+    let partitions = options.partitions;
+    let log = KafkaLog::open(options).await.with_context(|| cannot_open(config))?;
+    // Its topics have as many.
+    if made_with(&config.data_dir) != Some(partitions) {
+        write(&config.data_dir, PARTITIONS, &partitions.to_string())?;
+    }
+    Ok(Opened { log: log.clone(), kafka: Some(log), name })
+}
+
+fn cannot_open(config: &Config) -> String {
+    format!("cannot open the log at {}", config.log)
+}
+
+/// How many partitions the log on Kafka had when it was opened last. An actor's events go to one of them, so a door that cannot
+/// ask must know.
+fn made_with(dir: &Path) -> Option<u32> {
+    std::fs::read_to_string(dir.join(PARTITIONS)).ok()?.trim().parse().ok()
+}
+
+/// The log that a server may start for while it does not answer, if there is one that it knows.
+fn known_unasked(config: &Config, embedded: &Arc<Embedded>, options: &KafkaOptions) -> anyhow::Result<Option<String>> {
+    // A replay goes on from the newest time in the log; and workers that share their state must not meet in the group of
+    // another.
     let shares_state = config.state != Backend::Embedded && config.roles.contains(&Role::Pipelines);
-    config.spool().is_some() && config.clock == ClockMode::Wall && !shares_state
+    if config.spool().is_none() || config.clock == ClockMode::Replay || shares_state {
+        return Ok(None);
+    }
+    let is_made_so = made_with(&config.data_dir) == Some(options.partitions);
+    Ok(followed(&config.data_dir, embedded)?.filter(|name| is_made_so && is_of(name, options)))
 }
 
 /// Whether a log of this name may be the one of these options, as far as can be told without asking.
@@ -114,9 +145,14 @@ fn follow(dir: &Path, embedded: &Arc<Embedded>, log: &str) -> anyhow::Result<()>
         );
         return Ok(());
     }
-    let (path, fresh) = (dir.join(NAME), dir.join(format!("{NAME}.new")));
+    write(dir, NAME, log)
+}
+
+/// Writes a file of the data directory, whole or not at all.
+fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let (path, fresh) = (dir.join(name), dir.join(format!("{name}.new")));
     let write = || {
-        std::fs::write(&fresh, log)?;
+        std::fs::write(&fresh, text)?;
         std::fs::File::open(&fresh)?.sync_all()?;
         std::fs::rename(&fresh, &path)?;
         std::fs::File::open(dir)?.sync_all()
@@ -129,6 +165,7 @@ mod tests {
     use millrace_embedded::Options;
 
     use super::*;
+    use crate::config::ConfigArgs;
 
     #[test]
     fn state_follows_one_log() {
@@ -138,6 +175,36 @@ mod tests {
         follow(dir.path(), &embedded, "kafka a/x").unwrap();
         let refused = follow(dir.path(), &embedded, EMBEDDED).unwrap_err().to_string();
         assert!(refused.contains("follows the log `kafka a/x`, not `embedded`"), "{refused}");
+    }
+
+    #[test]
+    fn a_server_starts_without_its_log_only_when_it_knows_it_and_can_do_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let embedded = Embedded::open(dir.path().join("db"), Options::default()).unwrap();
+        let known = |change: fn(&mut ConfigArgs)| {
+            let mut args = ConfigArgs { data_dir: Some(dir.path().to_owned()), ..ConfigArgs::default() };
+            args.stores.log = Some("kafka://h:1/x".to_owned());
+            change(&mut args);
+            let config = Config::load(&args).unwrap();
+            let Backend::Engine { url, .. } = &config.log else { panic!("it is on Kafka") };
+            known_unasked(&config, &embedded, &kafka_options(&config, url).unwrap()).unwrap()
+        };
+        assert_eq!(known(|_| {}), None, "it was never there");
+        follow(dir.path(), &embedded, "kafka a/x").unwrap();
+        assert_eq!(known(|_| {}), None, "nobody knows how many partitions it has");
+        write(dir.path(), PARTITIONS, "4").unwrap();
+        let name = Some("kafka a/x".to_owned());
+        assert_eq!(known(|_| {}), name);
+        assert_eq!(known(|args| args.partitions = Some(5)), None);
+        assert_eq!(known(|args| args.stores.log = Some("kafka://h:1/y".to_owned())), None);
+        assert_eq!(known(|args| args.clock = Some(ClockMode::Replay)), None);
+        assert_eq!(known(|args| args.spool_bytes = Some(0)), None);
+        assert_eq!(known(|args| args.stores.state = Some("s3://k:s@b/p".to_owned())), None);
+        let door = |args: &mut ConfigArgs| {
+            args.stores.state = Some("s3://k:s@b/p".to_owned());
+            args.roles = Some(vec![Role::Collector, Role::Api]);
+        };
+        assert_eq!(known(door), name);
     }
 
     #[test]

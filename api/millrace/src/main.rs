@@ -29,7 +29,7 @@ use commands::client::Client;
 use commands::local::LocalRecords;
 use tracing_subscriber::EnvFilter;
 
-/// Small allocations by many threads are most of what the jobs do; this allocator halves their cost.
+/// Small allocations by many threads are most of what the jobs do; this allocator halves their cost. Libraries in C have it too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::archive::{self, LiveQueries};
 use crate::assemble::{self, Status, Stores};
-use crate::catalog::Decisions;
+use crate::catalog::{Decisions, DoorKeys};
 use crate::commands::backup::live::LiveBackup;
 use crate::commands::backup::take::{Quiesce, Source, Still};
 use crate::commands::local::LocalDoor;
@@ -112,7 +112,7 @@ impl Platform {
         let is_open = Arc::new(AtomicBool::new(keys.all_may_read));
         let keys = (keys.keys, keys.any_may_send);
         let collector = assemble::collector(stores.log.clone(), spool.clone(), clock, keys)?;
-        collector.look_for_keys_in(decisions.clone());
+        let door_keys = DoorKeys::of(decisions.clone(), &collector, is_open.clone());
         collector.set_plans(crate::plans::compile(&decisions.tracking_plans()));
         let ranker = assemble::ranker(stores.online.store(), stores.log.partitions());
         let status = Arc::new(Status::new(&stores, jobs.as_ref(), archiver.clone()).with_spool(spool.clone()));
@@ -144,14 +144,14 @@ impl Platform {
                 config.backup_dir.clone(),
             )),
             metrics: crate::metrics::source(collector.clone(), slates.clone(), status.clone()),
-            access: Access { api_token: config.api_token.clone(), admin_token, is_open: is_open.clone() },
+            access: Access { api_token: config.api_token.clone(), admin_token, is_open },
             limits: config.limits.clone(),
         };
         let quiet = assemble::flush_when_quiet(collector.clone(), stores.embedded.clone());
         let mut helpers = vec![
             tokio::spawn(assemble::tick(collector.clone(), stores.log.partitions())),
             tokio::spawn(quiet),
-            tokio::spawn(decisions.clone().follow(collector.clone(), is_open, slates)),
+            tokio::spawn(decisions.clone().follow(collector.clone(), door_keys, slates)),
             tokio::spawn(decisions.clone().remember_uses()),
         ];
         helpers.extend(spool.as_ref().map(|spool| tokio::spawn(spool.drain())));

@@ -40,6 +40,9 @@ pub enum Denied {
     /// It was never made, or is not taken any more.
     #[error("it is not known here, or not taken any more: `millrace keys list` shows those that are")]
     Unknown,
+    /// It is not known here, and whether it was made a moment ago cannot be told now.
+    #[error("whether this key is known cannot be told now: repeat the same request later")]
+    Undecided,
     /// It is none: see [`crate::is_mistyped`].
     #[error("invalid key: its checksum is wrong; was it copied whole?")]
     Mistyped,
@@ -92,7 +95,7 @@ impl Keys {
     fn by_bearer(&self, token: &[u8]) -> Result<Option<&str>, Refusal> {
         match self.allow(token, Scope::EventsWrite) {
             Err(Denied::Unknown) => Ok(None),
-            allowed => self.named(allowed).map(Some),
+            allowed => self.named(token, allowed).map(Some),
         }
     }
 
@@ -109,7 +112,7 @@ impl Keys {
                 Code::InvalidWriteKey,
                 "a secret key is sent in the header `Authorization`, never in a body",
             )),
-            allowed => self.named(allowed),
+            allowed => self.named(key, allowed),
         }
     }
 
@@ -119,13 +122,14 @@ impl Keys {
     }
 
     fn find(&self, key: &[u8]) -> Result<&str, Refusal> {
-        self.named(self.allow(key, Scope::EventsWrite))
+        self.named(key, self.allow(key, Scope::EventsWrite))
     }
 
-    fn named<'a>(&'a self, allowed: Result<&'a Key, Denied>) -> Result<&'a str, Refusal> {
+    fn named<'a>(&'a self, key: &[u8], allowed: Result<&'a Key, Denied>) -> Result<&'a str, Refusal> {
         match allowed {
             Ok(key) => Ok(&key.name),
             Err(Denied::Unknown | Denied::Mistyped) if self.accept_any_key => Ok(DEV_SOURCE),
+            Err(Denied::Unknown) => Err(Refusal { unknown: Some(KeyHash::of(key)), ..refused(Denied::Unknown) }),
             Err(denied) => Err(refused(denied)),
         }
     }
@@ -153,6 +157,7 @@ pub(crate) fn bearer(authorization: &str) -> Option<&str> {
 fn refused(denied: Denied) -> Refusal {
     let code = match denied {
         Denied::Unknown | Denied::Mistyped => Code::InvalidWriteKey,
+        Denied::Undecided => Code::Unavailable,
         Denied::Lacks(_) => Code::InsufficientScope,
     };
     Refusal::new(code, format!("the key was refused: {denied}"))

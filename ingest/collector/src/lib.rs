@@ -18,6 +18,7 @@ mod gate;
 mod json;
 mod key;
 mod last_use;
+mod lookup;
 mod plan;
 mod posthog;
 mod properties;
@@ -31,14 +32,12 @@ mod verdict;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_events::{Kind, LogTime, Micros, Topic, TopicPartition};
 use millrace_failpoints::reach;
 use millrace_log::{Append, Clock, ErrorKind, EventLog, VALUE_BYTES_MAX};
-use tokio::sync::Semaphore;
 
 pub use auth::{DEV_SOURCE, Denied, Key};
 pub use bounds::{
@@ -49,6 +48,7 @@ pub use counters::{CollectorCounters, SourceCounters};
 pub use gate::Gate;
 pub use key::{KEY_RANDOM_BYTES, KeyHash, KeyKind, is_mistyped, make_key};
 pub use last_use::{CoarseClock, LastUse};
+pub use lookup::LatestKeys;
 pub use plan::{OnViolation, PLANS_MAX, Plan, SCHEMA_BYTES_MAX, SCHEMA_PARTS_MAX, SchemaError, VIOLATION_BYTES_MAX};
 pub use refusal::{Reason, Refusal, RefusalKind};
 pub use robots::is_crawler;
@@ -63,6 +63,7 @@ use encode::{EnvelopeRef, Message as _};
 use event::{Records, Shared};
 use gate::Open;
 use json::{BatchBody, Events, Fields};
+use lookup::{Looked, Lookup};
 use plan::Plans;
 use posthog::{CaptureBody, Sdk};
 use refusal::Code;
@@ -216,27 +217,13 @@ pub struct Accepted {
 /// once in as many records, and on every tick.
 const BUSY_EVENTS: u64 = 64;
 
-/// How many requests may wait at once while it is looked for keys that are not known: whoever has none must not keep others
-/// out by having many requests wait.
-const LOOKING_MAX: usize = 64;
-
-/// Where keys are made.
-#[async_trait]
-pub trait NewestKeys: Send + Sync {
-    /// All keys as they are now, and whether any other is taken too: as [`Collector::set_keys`] takes them. `None` when that
-    /// cannot be told soon.
-    async fn look(&self) -> Option<(Vec<Key>, bool)>;
-}
-
 /// The front door. Share it in an [`Arc`].
 pub struct Collector {
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     keys: RwLock<Arc<Keys>>,
     plans: RwLock<Arc<Plans>>,
-    newest: OnceLock<Arc<dyn NewestKeys>>,
-    /// Those that may look there at once.
-    looking: Semaphore,
+    lookup: Lookup,
     bounds: Bounds,
     /// Per partition of `actions`: how many events were sent there.
     sent: Vec<AtomicU64>,
@@ -305,8 +292,7 @@ impl Collector {
             clock,
             keys: RwLock::new(Arc::new(Keys::new(keys, accept_any_key))),
             plans: RwLock::default(),
-            newest: OnceLock::new(),
-            looking: Semaphore::new(LOOKING_MAX),
+            lookup: Lookup::nowhere(),
             bounds,
             sent,
             rounds,
@@ -350,13 +336,23 @@ impl Collector {
     pub async fn judge_through(&self, call: Call, request: Request, gate: &dyn Gate) -> Result<Judged, Refusal> {
         let keys = self.keys();
         let (prepared, source) = self.prepare_known(&keys, call, &request, gate);
-        match prepared {
-            Err(refusal) if may_be_a_new_key(&refusal, &request) => {
-                let Some(keys) = self.newer_keys().await else { return self.done(source, Err(refusal)) };
-                let (prepared, source) = self.prepare_known(&keys, call, &request, gate);
+        let unknown = prepared.as_ref().err().and_then(|refusal| unknown_key(refusal, &request));
+        let Some(unknown) = unknown else { return self.finish(prepared, source).await };
+        match self.lookup.look_for(unknown).await {
+            Looked::Nothing => self.finish(prepared, source).await,
+            Looked::Undecided => self.finish(Err(undecided()), source).await,
+            Looked::Updated => {
+                let newer = self.keys();
+                let (prepared, source) = if Arc::ptr_eq(&keys, &newer) {
+                    (prepared, source)
+                } else {
+                    self.prepare_known(&newer, call, &request, gate)
+                };
+                if prepared.as_ref().is_err_and(|refusal| unknown_key(refusal, &request) == Some(unknown)) {
+                    self.lookup.was_in_vain(unknown);
+                }
                 self.finish(prepared, source).await
             }
-            prepared => self.finish(prepared, source).await,
         }
     }
 
@@ -378,10 +374,6 @@ impl Collector {
             Ok(prepared) => self.take_in(prepared).await,
             Err(refusal) => Err(refusal),
         };
-        self.done(source, answer)
-    }
-
-    fn done(&self, source: Option<&str>, answer: Result<Judged, Refusal>) -> Result<Judged, Refusal> {
         if let Err(refusal) = &answer {
             self.tally.refused(source, refusal.code);
         }
@@ -397,10 +389,28 @@ impl Collector {
         self.tally.refused(source, code);
     }
 
-    /// Whether a request with this write key would be let in.
-    pub async fn knows(&self, key: &str) -> bool {
-        self.keys().by_body(Some(key)).is_ok()
-            || self.newer_keys().await.is_some_and(|keys| keys.by_body(Some(key)).is_ok())
+    /// Whether a request with this write key would be let in. May wait for where keys are made.
+    ///
+    /// # Errors
+    /// When that cannot be told now.
+    pub async fn knows(&self, key: &str) -> Result<bool, Refusal> {
+        let keys = self.keys();
+        let unknown = match keys.by_body(Some(key)) {
+            Ok(_) => return Ok(true),
+            Err(refusal) => refusal.unknown,
+        };
+        let Some(unknown) = unknown else { return Ok(false) };
+        match self.lookup.look_for(unknown).await {
+            Looked::Nothing => Ok(false),
+            Looked::Undecided => Err(undecided()),
+            Looked::Updated => {
+                let is_known = self.keys().by_body(Some(key)).is_ok();
+                if !is_known {
+                    self.lookup.was_in_vain(unknown);
+                }
+                Ok(is_known)
+            }
+        }
     }
 
     /// Moves the clock of every partition of `actions` that got too little since the last call to tell the time by itself.
@@ -466,27 +476,13 @@ impl Collector {
 
     /// Takes these keys from the next request on, instead of those that it was made with.
     pub fn set_keys(&self, keys: Vec<Key>, accept_any_key: bool) {
-        self.take_keys(Arc::new(Keys::new(keys, accept_any_key)));
-    }
-
-    fn take_keys(&self, keys: Arc<Keys>) {
+        let keys = Arc::new(Keys::new(keys, accept_any_key));
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    /// Looks here for a key that is not known, before it is refused: it may have been made a moment ago, and clients throw
-    /// away what is refused for its key. Of several calls the first counts.
-    pub fn look_for_keys_in(&self, newest: Arc<dyn NewestKeys>) {
-        drop(self.newest.set(newest));
-    }
-
-    /// Looks for keys that are not known yet, unless too many wait for that already.
-    async fn newer_keys(&self) -> Option<Arc<Keys>> {
-        let newest = self.newest.get()?;
-        let _place = self.looking.try_acquire().ok()?;
-        let (keys, accept_any_key) = newest.look().await?;
-        let keys = Arc::new(Keys::new(keys, accept_any_key));
-        self.take_keys(keys.clone());
-        Some(keys)
+    /// Looks there for a key that is not known, before it is refused. Of several calls the first counts.
+    pub fn look_for_keys_in(&self, latest: Arc<dyn LatestKeys>) {
+        self.lookup.look_in(latest);
     }
 
     /// Compares events with these tracking plans from the next request on. Of two for one event the last counts, and of more
@@ -495,18 +491,23 @@ impl Collector {
         *self.plans.write().unwrap_or_else(PoisonError::into_inner) = Plans::new(plans);
     }
 
-    /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door.
+    /// The name of this key, when it lets its holder do this: for whatever else asks for a key than the front door. May wait
+    /// for where keys are made.
     ///
     /// # Errors
     /// Why it does not.
     pub async fn allow(&self, key: &str, scope: Scope) -> Result<Arc<str>, Denied> {
-        let allow = |keys: &Keys| keys.allow(key.as_bytes(), scope).map(|key| key.name.clone());
-        match allow(&self.keys()) {
-            Err(Denied::Unknown) => match self.newer_keys().await {
-                Some(keys) => allow(&keys),
-                None => Err(Denied::Unknown),
-            },
-            known => known,
+        let allow = || self.keys().allow(key.as_bytes(), scope).map(|key| key.name.clone());
+        let Err(Denied::Unknown) = allow() else { return allow() };
+        let unknown = KeyHash::of(key.as_bytes());
+        match self.lookup.look_for(unknown).await {
+            Looked::Nothing => Err(Denied::Unknown),
+            Looked::Undecided => Err(Denied::Undecided),
+            Looked::Updated => allow().inspect_err(|denied| {
+                if *denied == Denied::Unknown {
+                    self.lookup.was_in_vain(unknown);
+                }
+            }),
         }
     }
 
@@ -773,11 +774,18 @@ impl Collector {
     }
 }
 
-/// Whether another look at the keys may let a request in. A header may name a key that is not known, and that of the body is
-/// looked for then.
-fn may_be_a_new_key(refusal: &Refusal, request: &Request) -> bool {
-    refusal.code == Code::InvalidWriteKey.as_str()
-        || (refusal.code == Code::MissingWriteKey.as_str() && request.authorization.is_some())
+/// The key for which a request was refused because it is not known. A header may name one too, and then that of the body counts.
+fn unknown_key(refusal: &Refusal, request: &Request) -> Option<KeyHash> {
+    let of_header = || {
+        let is_missing = refusal.code == Code::MissingWriteKey.as_str();
+        let header = request.authorization.as_deref().filter(|_| is_missing)?;
+        auth::bearer(header).map(|token| KeyHash::of(token.as_bytes()))
+    };
+    refusal.unknown.or_else(of_header)
+}
+
+fn undecided() -> Refusal {
+    Refusal::new(Code::Unavailable, Denied::Undecided.to_string())
 }
 
 /// The source that a request names outside of its body.

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::key::KeyHash;
+
 macro_rules! codes {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)* }) => {
         $(#[$meta])*
@@ -133,13 +135,15 @@ pub struct Refusal {
     pub message: String,
     /// How long to wait before repeating the request, in whole seconds.
     pub retry_after_s: Option<u32>,
+    /// The key that is not known, where that is why.
+    pub(crate) unknown: Option<KeyHash>,
 }
 
 impl Refusal {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         let kind = kind_of(code);
         let retry_after_s = (kind == RefusalKind::Unavailable).then_some(RETRY_AFTER_S);
-        Self { kind, code: code.as_str(), message: message.into(), retry_after_s }
+        Self { kind, code: code.as_str(), message: message.into(), retry_after_s, unknown: None }
     }
 
     /// Of one who has sent too much of late.

@@ -1,13 +1,17 @@
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use millrace_events::{ActionKind, DeadLetter, Envelope, Micros, check_id, decode, parse_rfc3339, partition_of};
 use millrace_log::toy::ToyLog;
 use millrace_log::{Record, ReplayClock};
 use proptest::prelude::*;
+use tokio::sync::Semaphore;
 
 use super::*;
+use crate::lookup::LOOKS_MAX;
 
 const NOW: &str = "2026-01-01T12:00:00Z";
 
@@ -692,31 +696,51 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-/// Keys that were made after the door was opened, and how often somebody looked for them.
+/// Keys that are made after a door was opened, and how often somebody looked for them.
 struct Made {
-    keys: Vec<Key>,
+    door: Weak<Collector>,
+    keys: Mutex<Vec<Key>>,
     looks: AtomicUsize,
     /// Taken by a look, and given back by nobody.
-    may_look: tokio::sync::Semaphore,
+    may_look: Semaphore,
+    answers: AtomicBool,
 }
 
 impl Made {
-    fn new(keys: Vec<Key>, looks_max: usize) -> Arc<Self> {
-        Arc::new(Self { keys, looks: AtomicUsize::new(0), may_look: tokio::sync::Semaphore::new(looks_max) })
-    }
-
     fn looks(&self) -> usize {
         self.looks.load(Ordering::SeqCst)
+    }
+
+    fn make(&self, name: &str, key: &str) {
+        self.keys.lock().unwrap().push(Key::write(name, key));
     }
 }
 
 #[async_trait]
-impl NewestKeys for Made {
-    async fn look(&self) -> Option<(Vec<Key>, bool)> {
+impl LatestKeys for Made {
+    async fn update(&self) -> bool {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.may_look.acquire().await.unwrap().forget();
-        Some((self.keys.clone(), false))
+        self.door.upgrade().unwrap().set_keys(self.keys.lock().unwrap().clone(), false);
+        self.answers.load(Ordering::SeqCst)
     }
+}
+
+/// A door that knows the key `wk` and looks for others as often as is allowed.
+fn looking(looks: usize) -> (Arc<Collector>, Arc<Made>) {
+    let clock = Arc::new(Wall(AtomicI64::new(micros(NOW))));
+    let keys = vec![Key::write("web", "wk")];
+    let options = CollectorOptions { keys: keys.clone(), ..CollectorOptions::default() };
+    let door = Arc::new(Collector::new(Arc::new(ToyLog::new(4)), clock, options));
+    let made = Arc::new(Made {
+        door: Arc::downgrade(&door),
+        keys: Mutex::new(keys),
+        looks: AtomicUsize::new(0),
+        may_look: Semaphore::new(looks),
+        answers: AtomicBool::new(true),
+    });
+    door.look_for_keys_in(made.clone());
+    (door, made)
 }
 
 fn with_key(key: &str) -> Request {
@@ -724,61 +748,98 @@ fn with_key(key: &str) -> Request {
     Request { body: body.into(), ..Request::default() }
 }
 
-#[test]
-fn a_key_that_is_not_known_is_looked_for_before_it_is_refused() {
-    let door = Door::new();
-    let made = Made::new(vec![Key::write("web", "wk"), Key::write("app", "wk-new")], usize::MAX >> 3);
-    door.collector.look_for_keys_in(made.clone());
-    assert_eq!(door.request(Call::Track, with_key("wk")).unwrap().accepted, 1);
+/// Lets everything through, and counts.
+#[derive(Default)]
+struct Counting {
+    knocks: AtomicUsize,
+    admitted: AtomicUsize,
+}
+
+impl Gate for Counting {
+    fn knock(&self, _source: &str) -> Result<(), Refusal> {
+        self.knocks.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn admit(&self, _source: &str, events: u32) -> Result<(), Refusal> {
+        self.admitted.fetch_add(events as usize, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_is_looked_for_before_it_is_refused() {
+    let (door, made) = looking(1_000);
+    let track = async |key| door.collect(Call::Track, with_key(key)).await.map(|accepted| accepted.accepted);
+    assert_eq!(track("wk").await.unwrap(), 1);
     assert_eq!(made.looks(), 0, "a key that is known costs no look");
-    assert_eq!(door.request(Call::Track, with_key("wk-new")).unwrap().accepted, 1);
-    assert_eq!(made.looks(), 1);
-    assert_eq!(door.request(Call::Track, with_key("wk-new")).unwrap().accepted, 1);
+    made.make("app", "wk-new");
+    let gate = Counting::default();
+    let judged = door.judge_through(Call::Track, with_key("wk-new"), &gate).await.unwrap();
+    assert_eq!((judged.accepted.accepted, made.looks()), (1, 1));
+    assert_eq!(gate.admitted.load(Ordering::SeqCst), 1, "once, though it was looked at twice");
+    assert_eq!(track("wk-new").await.unwrap(), 1);
     assert_eq!(made.looks(), 1, "what was found is kept");
-    assert_eq!(door.request(Call::Track, with_key("wk-other")).unwrap_err().code, "invalid_write_key");
-    assert_eq!(made.looks(), 2);
-    // Whoever names none is not helped by any.
-    assert_eq!(door.request(Call::Track, with_key("")).unwrap_err().code, "missing_write_key");
-    assert_eq!(made.looks(), 2);
-    let counted = door.collector.counters_by_source();
+    assert_eq!(track("wk-other").await.unwrap_err().code, "invalid_write_key");
+    assert_eq!(track("wk-other").await.unwrap_err().code, "invalid_write_key");
+    assert_eq!(made.looks(), 2, "what was not there a moment ago is not looked for again");
+    assert_eq!(track("").await.unwrap_err().code, "missing_write_key");
+    assert_eq!(track("mr_wk_short").await.unwrap_err().code, "invalid_write_key");
+    assert_eq!(made.looks(), 2, "nor is what can never be found");
+    let counted = door.counters_by_source();
     let counted: Vec<(&str, u64)> =
         counted.iter().map(|(source, of)| (source.as_str(), of.counters.requests)).collect();
     assert_eq!(counted, [("app", 2), ("web", 1)], "each request once, and by the source that it turned out to be of");
 }
 
 #[tokio::test]
-async fn those_who_wait_for_a_key_are_few_and_the_rest_is_refused_at_once() {
-    let door = Arc::new(Collector::new(
-        Arc::new(ToyLog::new(4)),
-        Arc::new(Wall(AtomicI64::new(micros(NOW)))),
-        CollectorOptions { keys: vec![Key::write("web", "wk")], ..CollectorOptions::default() },
-    ));
-    let made = Made::new(vec![Key::write("web", "wk")], 0);
-    door.look_for_keys_in(made.clone());
-    let waiting: Vec<_> = (0..LOOKING_MAX)
-        .map(|_| {
-            tokio::spawn({
-                let door = door.clone();
-                async move { door.collect(Call::Track, with_key("guess")).await }
-            })
+async fn whoever_asks_for_a_key_finds_one_that_was_just_made() {
+    let (door, made) = looking(1_000);
+    made.make("app", "wk-1");
+    assert!(door.knows("wk-1").await.unwrap() && !door.knows("wk-x").await.unwrap());
+    made.make("app", "wk-2");
+    assert_eq!(door.allow("wk-2", Scope::EventsWrite).await.as_deref(), Ok("app"));
+    assert_eq!(door.allow("wk-2", Scope::Admin).await, Err(Denied::Lacks(Scope::Admin)));
+    assert_eq!(door.allow("wk-y", Scope::EventsWrite).await, Err(Denied::Unknown));
+    made.make("app", "wk-3");
+    let bearer =
+        Request { authorization: Some("Bearer wk-3".to_owned()), body: with_key("").body, ..Request::default() };
+    assert_eq!(door.collect(Call::Track, bearer).await.unwrap().accepted, 1);
+    assert_eq!(made.looks(), 5);
+}
+
+#[tokio::test]
+async fn where_nobody_can_tell_soon_whether_a_key_is_known_it_is_not_refused_for_good() {
+    let (door, made) = looking(0);
+    let guess = |nth: usize| with_key(&format!("guess-{nth}"));
+    let waiting: Vec<_> = (0..LOOKS_MAX)
+        .map(|nth| {
+            let door = door.clone();
+            tokio::spawn(async move { door.collect(Call::Track, guess(nth)).await })
         })
         .collect();
-    while made.looks() < LOOKING_MAX {
+    while made.looks() < LOOKS_MAX {
         tokio::task::yield_now().await;
     }
-    assert_eq!(door.collect(Call::Track, with_key("guess")).await.unwrap_err().code, "invalid_write_key");
-    assert_eq!(made.looks(), LOOKING_MAX);
-    assert_eq!(door.collect(Call::Track, with_key("wk")).await.unwrap().accepted, 1, "nobody else waits for them");
-    made.may_look.add_permits(LOOKING_MAX);
+    let refused = door.collect(Call::Track, guess(LOOKS_MAX)).await.unwrap_err();
+    assert!(refused.code == "unavailable" && refused.retry_after_s.is_some(), "{refused:?}");
+    assert_eq!(made.looks(), LOOKS_MAX, "the rest does not wait");
+    assert_eq!(door.collect(Call::Track, with_key("wk")).await.unwrap().accepted, 1, "nor does who has a key");
+    made.may_look.add_permits(LOOKS_MAX);
     for one in waiting {
         assert_eq!(one.await.unwrap().unwrap_err().code, "invalid_write_key");
     }
+    made.answers.store(false, Ordering::SeqCst);
+    made.may_look.add_permits(3);
+    assert_eq!(door.collect(Call::Track, with_key("late")).await.unwrap_err().code, "unavailable");
+    assert_eq!(door.allow("late", Scope::EventsWrite).await, Err(Denied::Undecided));
+    assert_eq!(door.knows("late").await.unwrap_err().code, "unavailable");
 }
 
 #[test]
 fn only_a_write_key_is_known() {
     let door = Door::new();
-    let knows = |key| door.runtime.block_on(door.collector.knows(key));
+    let knows = |key| door.runtime.block_on(door.collector.knows(key)).unwrap();
     assert!(knows("wk"));
     for unknown in ["", "w", "wkk", "wk "] {
         assert!(!knows(unknown), "{unknown:?}");

@@ -107,7 +107,11 @@ impl Asking {
     pub(crate) async fn cluster(&self) -> Result<String> {
         let asked = self.ask(|consumer, timeout| Ok(consumer.client().fetch_cluster_id(timeout))).await;
         let name = asked.map_err(|why| why.error("cannot ask the cluster for its name".to_owned()))?;
-        name.ok_or_else(|| Error::new(ErrorKind::Retry, "the cluster did not tell its name in time"))
+        name.ok_or_else(|| {
+            self.hear();
+            let why = self.consumer.context().why();
+            Error::new(ErrorKind::Retry, format!("the cluster did not tell its name in time{why}"))
+        })
     }
 
     /// Asks until there is an answer other than that a leader is being found, or time is up.

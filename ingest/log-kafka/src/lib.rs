@@ -135,7 +135,10 @@ impl KafkaLog {
     /// [`ErrorKind::Invalid`] when the options cannot be; [`ErrorKind::Retry`] when the cluster does not answer in time.
     pub async fn identify(options: &KafkaOptions) -> Result<String> {
         options.check()?;
-        identity(options, &Asking::new(options)?).await
+        let asking = Asking::new(options)?;
+        let found = identity(options, &asking).await;
+        // Who is refused now will be refused again.
+        found.map_err(|error| if asking.refused() { Error::new(ErrorKind::Invalid, error.to_string()) } else { error })
     }
 
     /// Looks a cluster over, changing nothing: brokers, topics that are missing, and every setting under which what was
@@ -150,8 +153,10 @@ impl KafkaLog {
     /// Joins a consumer group over topics of this log; what to work on arrives through [`Member::assignment`](millrace_log::Member::assignment).
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] when the options cannot be; [`ErrorKind::Retry`] when no thread can be had.
+    /// [`ErrorKind::Invalid`] when the options cannot be; [`ErrorKind::Retry`] when no thread can be had, or the cluster is not
+    /// known to be the right one yet.
     pub fn join(&self, group: &GroupOptions) -> Result<KafkaMember> {
+        self.proof.check()?;
         KafkaMember::join(&self.topics.options, group)
     }
 
@@ -161,6 +166,7 @@ impl KafkaLog {
     /// # Errors
     /// [`ErrorKind::Invalid`] when the options cannot be; [`ErrorKind::Retry`] when the cluster does not answer in time.
     pub async fn lag(&self, group: &GroupOptions) -> Result<BTreeMap<TopicPartition, Offset>> {
+        self.answers().await?;
         self.lags.of(&self.topics.options, group, &self.topics.asking).await
     }
 
@@ -249,8 +255,9 @@ impl EventLog for KafkaLog {
         self.topics.options.partitions
     }
 
-    /// False until the cluster is known to be the right one; while an append waits for three seconds or longer; from one that failed, or from when no broker can be reached,
-    /// until a record is acknowledged or the cluster answers that it takes appends again; and after [`EventLog::close`].
+    /// False until the cluster is known to be the right one; while an append waits for three seconds or longer; from one that
+    /// failed, or from when no broker can be reached, until a record is acknowledged or the cluster answers that it takes
+    /// appends again; and after [`EventLog::close`].
     fn healthy(&self) -> bool {
         self.proof.is_given() && self.writer.healthy()
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use millrace_log::{Error, ErrorKind, Result};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::identity;
 use crate::topics::Topics;
 
 /// The pause between two questions to a cluster that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often in a row it must say that it is another, or has other topics: one that is only just starting may not know its own.
+const REFUSED_MAX: u32 = 10;
 
 /// What is known by now: nothing, that it is the right one, or why it is not.
 #[derive(Debug)]
@@ -57,24 +59,31 @@ impl Proof {
         self.check()
     }
 
-    /// Asks until the cluster says that it is `expected`, and its topics are there, or that it never will be.
+    /// Asks until the cluster says that it is `expected`, and its topics are there; or, again and again, that it is not.
     pub(crate) async fn find(self: Arc<Self>, topics: Arc<Topics>, expected: String) {
-        loop {
-            match prove(&topics, &expected).await {
-                Ok(()) => {
-                    tracing::warn!(log = expected, "the log answers");
-                    return drop(self.0.send_replace(Some(Ok(()))));
-                }
-                Err(error) if error.kind() == ErrorKind::Retry => {
-                    tracing::debug!(%error, "the log does not answer yet");
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the log cannot be used: stop this process and correct the cause");
-                    return drop(self.0.send_replace(Some(Err(error.to_string()))));
-                }
+        let (mut refused, mut told) = (0, String::new());
+        let found = loop {
+            let error = match prove(&topics, &expected).await {
+                Ok(()) => break Ok(()),
+                Err(error) => error,
+            };
+            refused = if error.kind() == ErrorKind::Retry { 0 } else { refused + 1 };
+            let why = error.to_string();
+            if refused == REFUSED_MAX {
+                break Err(why);
             }
-            tokio::time::sleep(PAUSE).await;
+            // Each reason once: there may be days of it.
+            if why != told {
+                tracing::warn!(%error, "the log cannot be used yet");
+                told = why;
+            }
+            sleep(PAUSE).await;
+        };
+        match &found {
+            Ok(()) => tracing::warn!(log = expected, "the log answers"),
+            Err(error) => tracing::error!(error, "the log cannot be used: stop this process and correct the cause"),
         }
+        self.0.send_replace(Some(found));
     }
 }
 

@@ -28,6 +28,8 @@ pub struct PartitionStatus {
     pub error: Option<String>,
     /// How often it restarted from its commit.
     pub restarts: u64,
+    /// The reason in `error` is that the log does not do now what it is asked; the partition goes on by itself.
+    pub waits_for_log: bool,
     /// It has stopped for good, for the reason in `error`.
     pub stopped: bool,
 }

@@ -160,6 +160,7 @@ impl Worker {
                 status.error = Some(text.clone());
                 status.restarts += 1;
                 status.stopped = error.is_final();
+                status.waits_for_log = error.is_of_a_log_that_is_away();
             });
             if error.is_final() {
                 tracing::error!(partition = %self.of, error = text, "partition stopped");
@@ -395,6 +396,7 @@ impl Worker {
             status.counts = counts;
             status.sources = sources;
             status.error = None;
+            status.waits_for_log = false;
             status.stopped = false;
         });
         Ok(())

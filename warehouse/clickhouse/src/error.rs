@@ -100,8 +100,8 @@ pub(crate) fn busy() -> Error {
 
 pub(crate) fn too_slow(time_max: Duration) -> Error {
     let message = format!(
-        "the query was stopped after {} s, the longest that one may take, in which a busy machine does less than a quiet one; \
-         ask for less, such as a shorter time",
+        "the query was stopped after {} s, the longest that one may take: ask again when the machine is less busy, or ask for \
+         less, such as a shorter time",
         time_max.as_secs_f64()
     );
     Error::new(ErrorKind::TooLarge, message)

@@ -258,8 +258,10 @@ impl Scene {
         let (status, retry_after, answer) = self.server.post("/v1/batch", KEY, body.clone(), false).await;
         // What the log does not take the door keeps.
         assert_eq!(status, 200, "without {who}: an event was answered with {retry_after:?}: {answer}");
-        let (status, ..) = self.server.post("/v1/batch", "another-key", body, false).await;
-        assert_eq!(status, 401, "without {who}: a key that is none");
+        let (status, retry_after, _) = self.server.post("/v1/batch", "another-key", body, false).await;
+        // Until the catalog is known to be away, nobody can tell what was made there a moment ago.
+        let is_undecided = !absence.keys_change && status == 503 && retry_after.is_some();
+        assert!(status == 401 || is_undecided, "without {who}: a key that is none was answered with {status}");
     }
 
     async fn answers(&self, path: &str, seen: Seen, who: &str) {
