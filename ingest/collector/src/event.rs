@@ -15,7 +15,7 @@ use crate::body::is_deeper_than;
 use crate::bounds::{Bounds, EVENT_NAME_BYTES_MAX, KEYS_MAX, NUMBER_BYTES_MAX};
 use crate::cloudevents;
 use crate::encode::{DeadLetterRef, EnvelopeRef, Message as _};
-use crate::json::{Fields, Pairs, Raw, merge};
+use crate::json::{Fields, Pairs, Raw, merge, readable};
 use crate::plan::Plans;
 use crate::posthog::{self, Captured, Sdk};
 use crate::properties::{Typed, typed};
@@ -181,10 +181,12 @@ impl Records<'_> {
         let original = time("timestamp", fields.original_timestamp.or(fields.timestamp))?;
         let sent_at = self.sent_at(fields, shared)?;
 
-        let properties = page_properties(kind, fields, properties)?;
+        let properties = readable(page_properties(kind, fields, properties)?);
+        let traits = readable(Cow::Borrowed(traits.map_or("", Raw::as_str)));
         let violation = self.plans.check(kind, &folded, &properties)?;
         self.violations += u32::from(!violation.is_empty());
         let context = merged("context", context, shared.context.as_ref().map(|(raw, pairs)| (raw.as_str(), pairs)))?;
+        let context = readable(context);
         let minted = if ids.message.is_empty() { self.mint() } else { String::new() };
         let (event_time_us, log_time) = self.stamps.stamp(original, sent_at)?;
         let envelope = EnvelopeRef {
@@ -204,7 +206,7 @@ impl Records<'_> {
             violation: &violation,
             name: if kind == Kind::Track && folded != name { &name } else { "" },
             properties: &properties,
-            traits: traits.map_or("", Raw::as_str),
+            traits: &traits,
             context: &context,
         };
         let key: &str = if ids.user.is_empty() { &ids.anonymous } else { &ids.user };

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use memchr::memchr;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -378,6 +379,43 @@ pub(crate) fn merge(over: &str, under: &Pairs<'_>) -> Option<String> {
     }
     merged.push('}');
     Some(merged)
+}
+
+/// The same JSON with U+FFFD for each half of a surrogate pair that stands alone. JSON allows it, and clients leave it when they
+/// cut a text within an emoji; many who read the log would refuse all of it.
+pub(crate) fn readable(json: Cow<'_, str>) -> Cow<'_, str> {
+    const REPLACEMENT: &str = "\\ufffd";
+    let (mut mended, mut at) = (None::<String>, 0);
+    while let Some(found) = json.as_bytes().get(at..).and_then(|rest| memchr(b'\\', rest)) {
+        let escape = at + found;
+        at = escape
+            + match (surrogate(&json, escape), surrogate(&json, escape + REPLACEMENT.len())) {
+                // What is escaped here is one byte, and the digits after a `u` hold no backslash.
+                (None, _) => 2,
+                (Some(Half::High), Some(Half::Low)) => 2 * REPLACEMENT.len(),
+                (Some(_), _) => {
+                    let mended = mended.get_or_insert_with(|| json.clone().into_owned());
+                    mended.replace_range(escape..escape + REPLACEMENT.len(), REPLACEMENT);
+                    REPLACEMENT.len()
+                }
+            };
+    }
+    mended.map_or(json, Cow::Owned)
+}
+
+enum Half {
+    High,
+    Low,
+}
+
+/// The half of a pair that is escaped here, as `\uXXXX`.
+fn surrogate(json: &str, at: usize) -> Option<Half> {
+    let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xD800..=0xDBFF => Some(Half::High),
+        0xDC00..=0xDFFF => Some(Half::Low),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn raw(text: &str) -> Raw<'_> {
@@ -55,4 +57,39 @@ fn merging_keeps_what_is_above() {
     check_merge(r#"{"a":1}"#, r#"{"b":null}"#, r#"{"a":1}"#);
     check_merge(r#"{"a":null}"#, r#"{"a":1}"#, r#"{"a":null}"#);
     check_merge("{}", "{}", "{}");
+}
+
+#[test]
+fn a_half_of_a_surrogate_pair_is_replaced_and_nothing_else() {
+    for (sent, kept) in [
+        (r#"{"a":"x"}"#, r#"{"a":"x"}"#),
+        (r#"{"a":"\ud83d\ude00"}"#, r#"{"a":"\ud83d\ude00"}"#),
+        (r#"{"a":"\uD83D"}"#, r#"{"a":"\ufffd"}"#),
+        (r#"{"a":"\ude00\ud83d"}"#, r#"{"a":"\ufffd\ufffd"}"#),
+        (r#"{"a":"\ud83d\ud83d\ude00"}"#, r#"{"a":"\ufffd\ud83d\ude00"}"#),
+        (r#"{"\uDDDDDDDD":["\udbff\n"]}"#, r#"{"\ufffdDDDD":["\ufffd\n"]}"#),
+        // A backslash that is itself escaped, before what only looks like an escape.
+        (r#"{"a":"\\ud83d","b":"\\\ud83d"}"#, r#"{"a":"\\ud83d","b":"\\\ufffd"}"#),
+        (r#"{"a":"\u00e9\ud83d"}"#, r#"{"a":"\u00e9\ufffd"}"#),
+        (r#"{"a":"\ud83d😀é"}"#, r#"{"a":"\ufffd😀é"}"#),
+    ] {
+        assert_eq!(readable(Cow::Borrowed(sent)), kept, "{sent}");
+        assert!(serde_json::from_str::<serde_json::Value>(kept).is_ok(), "{kept}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_readable_stays_and_what_is_not_becomes_so(
+        parts in prop::collection::vec(prop_oneof![
+            Just(r"\ud83d"), Just(r"\uDE00"), Just(r"\\"), Just(r"\n"), Just(r"\u0041"), Just("u"), Just("é"), Just(r#"":""#), Just("d"),
+        ], 0..12),
+    ) {
+        let json = format!(r#"["{}"]"#, parts.concat().replace(r#"":""#, r#"",""#));
+        let kept = readable(Cow::Borrowed(&json));
+        prop_assert!(serde_json::from_str::<serde_json::Value>(&kept).is_ok(), "{} became {}", json, kept);
+        if serde_json::from_str::<serde_json::Value>(&json).is_ok() {
+            prop_assert_eq!(&kept, &json);
+        }
+    }
 }
