@@ -21,7 +21,7 @@ use crate::posthog::{self, Captured, Sdk};
 use crate::properties::{Typed, typed};
 use crate::refusal::{Reason, Rejection};
 use crate::robots::is_robot;
-use crate::shape::{has_longer_number_than, has_more_keys_than};
+use crate::shape::{has_longer_number_than, has_more_keys_than, has_number_beyond_doubles};
 use crate::time::{Stamps, time};
 use crate::verdict::Verdicts;
 
@@ -280,6 +280,10 @@ pub(crate) fn check_shape(json: &str, depth_max: usize) -> Result<(), Rejection>
     if has_longer_number_than(json, NUMBER_BYTES_MAX) {
         let detail = format!("a number may have at most {NUMBER_BYTES_MAX} characters: send a longer one as a text");
         return Err(Rejection::new(Reason::NumberTooLong, detail));
+    }
+    if has_number_beyond_doubles(json) {
+        let detail = "a number may be at most about 1.8e308: send a larger one as a text";
+        return Err(Rejection::new(Reason::NumberTooLarge, detail));
     }
     Ok(())
 }

@@ -60,6 +60,8 @@ codes! {
         TooManyKeys = "too_many_keys",
         /// A number of the event is written with too many digits.
         NumberTooLong = "number_too_long",
+        /// A number of the event is larger than any double.
+        NumberTooLarge = "number_too_large",
         /// The event is too large.
         EventTooLarge = "event_too_large",
         /// The post has too many tags.

@@ -238,6 +238,8 @@ fn keys_and_digits_have_bounds_too() {
     let event = |n: usize| format!(r#"{{"type":"identify","userId":"u","traits":{{"n":{}}}}}"#, "7".repeat(n));
     check(&event(NUMBER_BYTES_MAX), None);
     check(&event(NUMBER_BYTES_MAX + 1), Some(Reason::NumberTooLong));
+    check(r#"{"type":"identify","userId":"u","traits":{"n":1e308}}"#, None);
+    check(r#"{"type":"identify","userId":"u","traits":{"n":1e309}}"#, Some(Reason::NumberTooLarge));
     // What a batch adds to its events is bounded in the same way, before it is added.
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     for context in [format!(r#"{{"x":{}}}"#, deep(DEPTH_MAX)), format!("{{{}}}", keys(KEYS_MAX + 1))] {
