@@ -134,6 +134,10 @@ impl Keys {
         }
     }
 
+    pub(crate) fn has(&self, key: KeyHash) -> bool {
+        self.known.contains_key(&key)
+    }
+
     /// The key, when it lets its holder do this; that is a use of it.
     pub(crate) fn allow(&self, key: &[u8], scope: Scope) -> Result<&Key, Denied> {
         match self.known.get(&KeyHash::of(key)) {

@@ -338,20 +338,30 @@ impl Collector {
         let (prepared, source) = self.prepare_known(&keys, call, &request, gate);
         let unknown = prepared.as_ref().err().and_then(|refusal| unknown_key(refusal, &request));
         let Some(unknown) = unknown else { return self.finish(prepared, source).await };
+        match self.newer_keys(&keys, unknown).await {
+            Err(denied) => self.finish(Err(undecided(denied)), source).await,
+            Ok(None) => self.finish(prepared, source).await,
+            Ok(Some(newer)) => {
+                let (prepared, source) = self.prepare_known(&newer, call, &request, gate);
+                self.finish(prepared, source).await
+            }
+        }
+    }
+
+    /// Looks for a key that is not among `keys`: those of this moment, where they are others.
+    ///
+    /// # Errors
+    /// [`Denied::Undecided`].
+    async fn newer_keys(&self, keys: &Arc<Keys>, unknown: KeyHash) -> Result<Option<Arc<Keys>>, Denied> {
         match self.lookup.look_for(unknown).await {
-            Looked::Nothing => self.finish(prepared, source).await,
-            Looked::Undecided => self.finish(Err(undecided()), source).await,
+            Looked::Nothing => Ok(None),
+            Looked::Undecided => Err(Denied::Undecided),
             Looked::Updated => {
                 let newer = self.keys();
-                let (prepared, source) = if Arc::ptr_eq(&keys, &newer) {
-                    (prepared, source)
-                } else {
-                    self.prepare_known(&newer, call, &request, gate)
-                };
-                if prepared.as_ref().is_err_and(|refusal| unknown_key(refusal, &request) == Some(unknown)) {
+                if !newer.has(unknown) {
                     self.lookup.was_in_vain(unknown);
                 }
-                self.finish(prepared, source).await
+                Ok((!Arc::ptr_eq(keys, &newer)).then_some(newer))
             }
         }
     }
@@ -400,17 +410,8 @@ impl Collector {
             Err(refusal) => refusal.unknown,
         };
         let Some(unknown) = unknown else { return Ok(false) };
-        match self.lookup.look_for(unknown).await {
-            Looked::Nothing => Ok(false),
-            Looked::Undecided => Err(undecided()),
-            Looked::Updated => {
-                let is_known = self.keys().by_body(Some(key)).is_ok();
-                if !is_known {
-                    self.lookup.was_in_vain(unknown);
-                }
-                Ok(is_known)
-            }
-        }
+        let newer = self.newer_keys(&keys, unknown).await.map_err(undecided)?;
+        Ok(newer.is_some_and(|newer| newer.by_body(Some(key)).is_ok()))
     }
 
     /// Moves the clock of every partition of `actions` that got too little since the last call to tell the time by itself.
@@ -497,18 +498,14 @@ impl Collector {
     /// # Errors
     /// Why it does not.
     pub async fn allow(&self, key: &str, scope: Scope) -> Result<Arc<str>, Denied> {
-        let allow = || self.keys().allow(key.as_bytes(), scope).map(|key| key.name.clone());
-        let Err(Denied::Unknown) = allow() else { return allow() };
-        let unknown = KeyHash::of(key.as_bytes());
-        match self.lookup.look_for(unknown).await {
-            Looked::Nothing => Err(Denied::Unknown),
-            Looked::Undecided => Err(Denied::Undecided),
-            Looked::Updated => allow().inspect_err(|denied| {
-                if *denied == Denied::Unknown {
-                    self.lookup.was_in_vain(unknown);
-                }
-            }),
+        let allow = |keys: &Keys| keys.allow(key.as_bytes(), scope).map(|key| key.name.clone());
+        let keys = self.keys();
+        let allowed = allow(&keys);
+        if !matches!(allowed, Err(Denied::Unknown)) {
+            return allowed;
         }
+        let newer = self.newer_keys(&keys, KeyHash::of(key.as_bytes())).await?;
+        newer.map_or(allowed, |newer| allow(&newer))
     }
 
     fn keys(&self) -> Arc<Keys> {
@@ -784,8 +781,8 @@ fn unknown_key(refusal: &Refusal, request: &Request) -> Option<KeyHash> {
     refusal.unknown.or_else(of_header)
 }
 
-fn undecided() -> Refusal {
-    Refusal::new(Code::Unavailable, Denied::Undecided.to_string())
+fn undecided(denied: Denied) -> Refusal {
+    Refusal::new(Code::Unavailable, denied.to_string())
 }
 
 /// The source that a request names outside of its body.
